@@ -1,0 +1,231 @@
+//! One error for everything the crate can answer.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// What every fallible call of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call was refused or failed.
+///
+/// The error is cheap to clone, because one failure (a disk that is full, a sync that failed) is the
+/// answer to every caller who waits for the same epoch. Sources are kept and reachable through
+/// [`std::error::Error::source`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another [`Store`](crate::Store), in this process or another, has the directory open.
+    #[error("the store at {} is open elsewhere", path.display())]
+    Locked {
+        /// The store's directory.
+        path: PathBuf,
+    },
+
+    /// The directory holds something, and it is not a store. It was left untouched.
+    #[error("{} is not a plaudit store: {what}", path.display())]
+    NotAStore {
+        /// The directory that was to be opened.
+        path: PathBuf,
+        /// What was found there.
+        what: String,
+    },
+
+    /// Bytes on disk are not what was written. Nothing on disk was changed.
+    #[error("{} is corrupt at byte {offset}: {what}", file.display())]
+    Corrupt {
+        /// The damaged (or missing) file.
+        file: PathBuf,
+        /// Where in the file, in bytes from its start.
+        offset: u64,
+        /// What was found, and what was expected.
+        what: String,
+    },
+
+    /// The file was written by a newer version of this crate. It was left untouched.
+    #[error("{} has format version {found}, and this version reads up to {supported}", file.display())]
+    UnsupportedVersion {
+        /// The file that names the version.
+        file: PathBuf,
+        /// The version it names.
+        found: u32,
+        /// The newest version that this crate reads.
+        supported: u32,
+    },
+
+    /// The store stopped after a failure that leaves the state of the disk unknown. Changes that were
+    /// not acknowledged before may or may not have survived; opening the store again tells which.
+    #[error("the store stopped and must be opened again")]
+    Poisoned {
+        /// The failure that stopped it.
+        #[source]
+        cause: Arc<Error>,
+    },
+
+    /// A thread of the store panicked.
+    #[error("the {thread} thread panicked: {what}")]
+    Panicked {
+        /// Which thread.
+        thread: &'static str,
+        /// The panic's message.
+        what: String,
+    },
+
+    /// The store was closed; the call changed nothing.
+    #[error("the store is closed")]
+    Closed,
+
+    /// The sum does not fit an `i64`. The counter is unchanged and nothing was logged.
+    #[error("adding {delta} to {value} at key {} does not fit 64 bits", Printable(key))]
+    Overflow {
+        /// The counter's key.
+        key: Bytes,
+        /// Its value.
+        value: i64,
+        /// What was to be added.
+        delta: i64,
+    },
+
+    /// The value would leave the namespace's bounds. The counter is unchanged and nothing was logged.
+    #[error("value {value} at key {} is outside the bounds {min} to {max}", Printable(key))]
+    OutOfBounds {
+        /// The counter's key.
+        key: Bytes,
+        /// The value that was refused.
+        value: i64,
+        /// The smallest value that the namespace allows.
+        min: i64,
+        /// The largest value that the namespace allows.
+        max: i64,
+    },
+
+    /// A key must have at least one byte.
+    #[error("the key is empty, and a key has 1 to {} bytes", crate::MAX_KEY_BYTES)]
+    KeyEmpty,
+
+    /// A key has at most [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES) bytes.
+    #[error("the key has {len} bytes, and a key has 1 to {} bytes", crate::MAX_KEY_BYTES)]
+    KeyTooLong {
+        /// The length of the key that was refused.
+        len: usize,
+    },
+
+    /// A batch holds at most [`MAX_BATCH_CHANGES`](crate::MAX_BATCH_CHANGES) changes. Nothing was applied.
+    #[error("the batch has {changes} changes, and a batch has at most {}", crate::MAX_BATCH_CHANGES)]
+    BatchTooLarge {
+        /// The number of changes in the batch that was refused.
+        changes: usize,
+    },
+
+    /// A handle of one store was used in a batch of another. Nothing was applied.
+    #[error("namespace {namespace:?} belongs to another store than the batch")]
+    ForeignNamespace {
+        /// The namespace of the handle.
+        namespace: String,
+    },
+
+    /// The namespace exists with other options than the ones asked for.
+    #[error("namespace {namespace:?} was created with {stored}, and {requested} was asked for")]
+    NamespaceOptions {
+        /// The namespace's name.
+        namespace: String,
+        /// The options it was created with.
+        stored: String,
+        /// The options that were asked for.
+        requested: String,
+    },
+
+    /// The name cannot be a namespace's.
+    #[error("{name:?} cannot name a namespace: {expected}")]
+    NamespaceName {
+        /// The name that was refused.
+        name: String,
+        /// What a name must be.
+        expected: &'static str,
+    },
+
+    /// There is no such namespace, or it was dropped while this handle to it was still held.
+    #[error("there is no namespace {name:?}")]
+    NoSuchNamespace {
+        /// The namespace's name.
+        name: String,
+    },
+
+    /// The store holds as many namespaces as it can.
+    #[error("the store holds at most {limit} namespaces over its life")]
+    TooManyNamespaces {
+        /// The limit.
+        limit: usize,
+    },
+
+    /// An option has a value outside its limits. Nothing was opened or created.
+    #[error("option {field} is {value}, and {expected} is expected")]
+    InvalidOption {
+        /// The field of the options.
+        field: &'static str,
+        /// The value that was refused.
+        value: String,
+        /// What is allowed.
+        expected: String,
+    },
+
+    /// The disk is full. Changes stay in memory, the store retries by itself, and a receipt that
+    /// answered this can be waited for again.
+    #[error("no space left for {}", path.display())]
+    StorageFull {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// An operation on a file failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `sync`, `rename`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    /// Wraps an operating system error, telling a full disk from every other failure.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let (path, source) = (path.to_owned(), Arc::new(source));
+        if full { Self::StorageFull { path, source } } else { Self::Io { action, path, source } }
+    }
+
+    pub(crate) fn corrupt(file: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
+    }
+
+    /// Whether room on the disk is all that is missing, so that trying again can succeed.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, Self::StorageFull { .. })
+    }
+
+    /// Whether damage on disk is what stopped the call.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+}
+
+/// Shows key bytes as text where they are text, and escaped where not.
+struct Printable<'a>(&'a [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
