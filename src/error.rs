@@ -161,6 +161,30 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A shard's table holds as many counters as it can tell apart, which is four billion.
+    #[error("namespace {namespace:?} has too many counters in one shard; open the store with more shards")]
+    TooManyCounters {
+        /// The namespace's name.
+        namespace: String,
+    },
+
+    /// The store is driven by its caller ([`Driver::Caller`](crate::Driver::Caller)), and nobody has committed the epoch,
+    /// so that waiting for it would last for ever.
+    #[error("epoch {epoch} was not committed, and the store is driven by its caller")]
+    NotDriven {
+        /// The epoch that was waited for.
+        epoch: u64,
+    },
+
+    /// The store has data that this build cannot read, because it was built without the feature.
+    #[error("{what} needs the feature {feature:?}")]
+    FeatureMissing {
+        /// The cargo feature.
+        feature: &'static str,
+        /// What needs it.
+        what: String,
+    },
+
     /// An option has a value outside its limits. Nothing was opened or created.
     #[error("option {field} is {value}, and {expected} is expected")]
     InvalidOption {

@@ -1,1 +1,43 @@
-//! x
+//! plaudit is an embedded counter engine for likes.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(unix))]
+compile_error!("plaudit relies on Unix file locks and directory syncs");
+
+mod batch;
+mod clock;
+mod commit;
+mod compaction;
+mod counters;
+mod engine;
+mod error;
+mod log;
+mod manifest;
+mod options;
+mod receipt;
+mod recovery;
+mod shard;
+mod snapshot;
+mod stats;
+pub mod storage;
+mod store;
+mod subscription;
+mod sync;
+mod varint;
+mod verify;
+
+pub use batch::Batch;
+pub use clock::{Clock, SystemClock};
+pub use counters::{Counters, Iter};
+pub use engine::{Driver, Environment};
+pub use error::{Error, Result};
+pub use options::{
+    AtBound, CounterOptions, Durability, MAX_BATCH_CHANGES, MAX_KEY_BYTES, Options, SnapshotHome,
+};
+pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
+pub use recovery::RecoveryReport;
+pub use stats::{LatencySummary, Stats};
+pub use store::{NamespaceInfo, Stepped, Store};
+pub use subscription::{CounterChange, Delivery, SealedEpoch, Subscription};
+pub use verify::{GenerationReport, SegmentReport, VerifyReport};

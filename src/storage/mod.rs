@@ -1,7 +1,7 @@
 //! The seam between the store and the disk.
 //!
 //! Log, manifest, lock and file snapshots reach the disk only through [`Storage`]. The real file system is
-//! [`RealStorage`]; the simulated disk ([`sim`], feature `sim`) keeps everything in memory and can fill up,
+//! [`RealStorage`]; the simulated disk (`sim::SimDisk`, feature `sim`) keeps everything in memory and can fill up,
 //! fail and lose power.
 //!
 //! # What the store relies on
@@ -16,11 +16,24 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
+use crate::error::{Error, Result};
+
 mod real;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 pub use real::RealStorage;
+
+/// Reads a whole file.
+pub(crate) fn read_file(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+    let failed = |error| Error::io("read", path, error);
+    let file = storage.open(path).map_err(failed)?;
+    let len = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len];
+    let read = file.read_at(&mut bytes, 0).map_err(failed)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
 
 /// A file system, as far as the store needs one.
 ///
@@ -75,10 +88,12 @@ pub trait StorageFile: Debug + Send + Sync {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Extends the file with zeros to `len` bytes and reserves the room, so that writing there later does
-    /// not find the disk full. Fails with [`io::ErrorKind::StorageFull`] when there is no room.
+    /// not find the disk full. A file that is as long already stays as it is. Fails with
+    /// [`io::ErrorKind::StorageFull`] when there is no room; the file then has its old length again, so nothing else
+    /// may extend it meanwhile.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes. A shorter file stays as it is.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
     /// Makes the file's bytes and length durable. Never to be repeated after it failed: what was not
@@ -99,3 +114,7 @@ pub struct Entry {
     /// The length in bytes; 0 for a directory.
     pub len: u64,
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -1,0 +1,220 @@
+//! Where callers and the committer meet: who waits for which epoch, and how far durability has come.
+//!
+//! # Locks
+//!
+//! - `progress` protects the durable epoch, the failure that stopped the store, whether the disk is full, and the
+//!   wakers of futures. `published` belongs to it.
+//! - `work` protects what the committer's thread is asked for. `work_ready` belongs to it.
+//!
+//! Neither is held while the other, or any lock of the shards, is taken.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
+
+/// The shared state of group commit.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// A copy of `progress.durable` that is read without the lock. Written under it.
+    durable: AtomicU64,
+    progress: Mutex<Progress>,
+    /// Waiters of even and of odd epochs. At most two epochs have waiters (the one being written and the open one),
+    /// so a publication wakes only those that it answers.
+    published: [Condvar; 2],
+    work: Mutex<Work>,
+    work_ready: Condvar,
+    /// Whether a waiting receipt asks for its epoch to be committed without delay.
+    eager: bool,
+    /// Whether a thread commits. Without one, blocking would last for ever.
+    driven: bool,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    durable: u64,
+    /// Why no further epoch becomes durable.
+    stopped: Option<Error>,
+    /// The disk is full: the epoch after the durable one is being retried.
+    full: Option<Error>,
+    wakers: BTreeMap<(u64, u64), Waker>,
+    next_ticket: u64,
+}
+
+/// What the committer's thread is asked for.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Work {
+    /// Epochs up to this one are wanted at once.
+    pub(crate) urgent: u64,
+    /// A change came in while the committer may have been asleep.
+    pub(crate) pending: bool,
+    /// The thread is to end.
+    pub(crate) stop: bool,
+}
+
+impl Group {
+    /// `durable` is the last epoch that is on disk.
+    pub(crate) fn new(durable: u64, eager: bool, driven: bool) -> Self {
+        Self {
+            durable: AtomicU64::new(durable),
+            progress: Mutex::new(Progress { durable, ..Progress::default() }),
+            published: [Condvar::new(), Condvar::new()],
+            work: Mutex::new(Work::default()),
+            work_ready: Condvar::new(),
+            eager,
+            driven,
+        }
+    }
+
+    pub(crate) fn durable_epoch(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Blocks until `epoch` is durable.
+    pub(crate) fn wait(&self, epoch: u64) -> Result<()> {
+        if self.durable_epoch() >= epoch {
+            return Ok(());
+        }
+        if self.eager {
+            self.request(epoch);
+        }
+        let mut progress = self.progress.lock();
+        loop {
+            if let Some(answer) = progress.answer(epoch) {
+                return answer;
+            }
+            if !self.driven {
+                return Err(Error::NotDriven { epoch });
+            }
+            self.published[(epoch % 2) as usize].wait(&mut progress);
+        }
+    }
+
+    /// Whether `epoch` is durable; if it is not known yet, `context` is woken when it is. `ticket` identifies the
+    /// future over its polls.
+    pub(crate) fn poll(&self, epoch: u64, ticket: &mut Option<u64>, context: &Context<'_>) -> Poll<Result<()>> {
+        if self.durable_epoch() >= epoch {
+            return Poll::Ready(Ok(()));
+        }
+        if self.eager {
+            self.request(epoch);
+        }
+        let mut progress = self.progress.lock();
+        if let Some(answer) = progress.answer(epoch) {
+            return Poll::Ready(answer);
+        }
+        let ticket = *ticket.get_or_insert_with(|| {
+            progress.next_ticket += 1;
+            progress.next_ticket
+        });
+        progress.wakers.insert((epoch, ticket), context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Makes an epoch known as durable and wakes everyone who waits for it.
+    pub(crate) fn publish(&self, epoch: u64) {
+        let woken = {
+            let mut progress = self.progress.lock();
+            progress.durable = epoch;
+            progress.full = None;
+            self.durable.store(epoch, Ordering::Release);
+            let later = progress.wakers.split_off(&(epoch + 1, 0));
+            std::mem::replace(&mut progress.wakers, later)
+        };
+        self.published[(epoch % 2) as usize].notify_all();
+        woken.into_values().for_each(Waker::wake);
+    }
+
+    /// Answers everyone who waits with the error of a full disk. They may wait again.
+    pub(crate) fn report_full(&self, error: Error) {
+        self.end_waits(|progress| progress.full = Some(error));
+    }
+
+    /// Answers everyone who waits, now and later, with why the store stopped. The first reason stays.
+    pub(crate) fn stop(&self, reason: Error) {
+        self.end_waits(|progress| {
+            progress.stopped.get_or_insert(reason);
+        });
+    }
+
+    fn end_waits(&self, change: impl FnOnce(&mut Progress)) {
+        let woken = {
+            let mut progress = self.progress.lock();
+            change(&mut progress);
+            std::mem::take(&mut progress.wakers)
+        };
+        for published in &self.published {
+            published.notify_all();
+        }
+        woken.into_values().for_each(Waker::wake);
+    }
+
+    /// Why the store stopped, if it did.
+    pub(crate) fn stopped(&self) -> Option<Error> {
+        self.progress.lock().stopped.clone()
+    }
+
+    /// The error of the full disk that changes wait for, if they do.
+    pub(crate) fn full(&self) -> Option<Error> {
+        self.progress.lock().full.clone()
+    }
+
+    /// Asks for `epoch` to be committed without waiting for the window.
+    pub(crate) fn request(&self, epoch: u64) {
+        let mut work = self.work.lock();
+        if work.urgent < epoch {
+            work.urgent = epoch;
+            self.work_ready.notify_all();
+        }
+    }
+
+    /// Tells the committer that the open epoch has changes.
+    pub(crate) fn announce(&self) {
+        let mut work = self.work.lock();
+        work.pending = true;
+        self.work_ready.notify_all();
+    }
+
+    /// Asks the committer's thread to end.
+    pub(crate) fn request_stop(&self) {
+        self.work.lock().stop = true;
+        self.work_ready.notify_all();
+    }
+
+    /// What is asked for now.
+    pub(crate) fn work(&self) -> Work {
+        *self.work.lock()
+    }
+
+    /// Sleeps until there is something to do; at most `at_most`, and without limit only while nothing is pending.
+    /// A sleep with a limit is one through a group window: only an urgent request for `epoch` ends it early.
+    #[cfg(not(loom))]
+    pub(crate) fn sleep(&self, epoch: u64, at_most: Option<Duration>) {
+        let mut work = self.work.lock();
+        let deadline = at_most.map(|at_most| std::time::Instant::now() + at_most);
+        while work.urgent < epoch && !work.stop {
+            match deadline {
+                Some(deadline) => {
+                    if self.work_ready.wait_until(&mut work, deadline).timed_out() {
+                        break;
+                    }
+                }
+                None if work.pending => break,
+                None => self.work_ready.wait(&mut work),
+            }
+        }
+        work.pending = false;
+    }
+}
+
+impl Progress {
+    /// What someone who waits for `epoch` is told, if there is something to tell.
+    fn answer(&self, epoch: u64) -> Option<Result<()>> {
+        if self.durable >= epoch {
+            return Some(Ok(()));
+        }
+        self.stopped.as_ref().or(self.full.as_ref()).map(|error| Err(error.clone()))
+    }
+}

@@ -1,0 +1,254 @@
+//! The committer: seals epochs, writes each as one frame, syncs, publishes, wakes.
+//!
+//! It is a state machine. [`Committer::step`] does one piece of work and says when to come back; a thread drives it,
+//! and a test can step it by hand.
+//!
+//! ```text
+//! Gathering --window over, or asked--> advance, collect, encode --> Writing --write, sync--> publish --> Gathering
+//!                                                                   |   ^
+//!                                                            disk full   retry
+//! ```
+//!
+//! Any other failure poisons: the shards are halted, the reason is kept, every waiter is answered with it.
+
+mod frame;
+mod group;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::log::LogWriter;
+use crate::manifest::ManifestFile;
+use crate::options::Durability;
+use crate::shard::{Pending, Shards};
+use crate::stats::Meter;
+use crate::subscription::Subscribers;
+
+use frame::FrameEncoder;
+
+pub(crate) use group::Group;
+
+/// How long a full disk is left alone before the next try.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+
+/// What the committer shares with the rest of the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) group: Arc<Group>,
+    pub(crate) manifest: Arc<ManifestFile>,
+    pub(crate) subscribers: Arc<Subscribers>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    /// Stops the store for good: no change is taken or acknowledged any more.
+    pub(crate) fn poison(&self, cause: Error) {
+        tracing::error!(%cause, "the store stops");
+        self.shards.halt();
+        let cause = match cause {
+            Error::Poisoned { cause } => cause,
+            cause => Arc::new(cause),
+        };
+        self.group.stop(Error::Poisoned { cause });
+        self.subscribers.end();
+    }
+}
+
+/// What to do after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Step again at once.
+    Again,
+    /// Nothing to do before a change comes in or a commit is asked for.
+    Idle,
+    /// Nothing to do for this long, unless a commit of the open epoch is asked for.
+    Gather(Duration),
+    /// The disk is full; step again after this long, and not before.
+    Retry(Duration),
+    /// The store has stopped; there is nothing to do any more.
+    Stopped,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Changes gather in the open epoch. `since` is when its first one was noticed.
+    Gathering { since: Option<Duration> },
+    /// A sealed epoch is encoded and waits to be written.
+    Writing { epoch: u64, time_ms: u64, retry_at: Duration },
+}
+
+/// The one writer of the log.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    shared: Shared,
+    log: LogWriter,
+    durability: Durability,
+    window: Duration,
+    state: State,
+    /// By shard: the changes of the sealed epoch.
+    collected: Vec<Vec<Pending>>,
+    encoder: FrameEncoder,
+    last_seal: Duration,
+}
+
+impl Committer {
+    pub(crate) fn new(shared: Shared, log: LogWriter, durability: Durability, window: Duration) -> Self {
+        let collected = vec![Vec::new(); shared.shards.count()];
+        Self {
+            log,
+            durability,
+            window: if durability == Durability::Group { window } else { Duration::ZERO },
+            state: State::Gathering { since: None },
+            collected,
+            encoder: FrameEncoder::default(),
+            last_seal: Duration::ZERO,
+            shared,
+        }
+    }
+
+    /// Does the next piece of work, if its time has come.
+    pub(crate) fn step(&mut self) -> Step {
+        let now = self.shared.clock.monotonic();
+        match self.state {
+            State::Gathering { .. } if self.shared.shards.is_halted() => Step::Stopped,
+            State::Gathering { since } => self.gather(since, now),
+            State::Writing { retry_at, .. } if now < retry_at => Step::Retry(retry_at - now),
+            State::Writing { epoch, time_ms, .. } => self.write(epoch, time_ms),
+        }
+    }
+
+    fn gather(&mut self, since: Option<Duration>, now: Duration) -> Step {
+        if !self.shared.shards.is_dirty() {
+            self.state = State::Gathering { since: None };
+            return Step::Idle;
+        }
+        let asked = self.shared.group.work().urgent >= self.shared.shards.open_epoch();
+        if !asked && self.durability == Durability::Manual {
+            return Step::Idle;
+        }
+        let since = since.unwrap_or(now);
+        self.state = State::Gathering { since: Some(since) };
+        let end = since + self.window;
+        if !asked && now < end {
+            return Step::Gather(end - now);
+        }
+        self.seal(now)
+    }
+
+    /// Takes the open epoch from the shards and makes a frame of it.
+    fn seal(&mut self, now: Duration) -> Step {
+        self.last_seal = now;
+        let epoch = self.shared.shards.advance();
+        if self.shared.shards.collect(epoch, &mut self.collected) == 0 {
+            self.published(epoch);
+            return Step::Again;
+        }
+        let events = self.shared.subscribers.any();
+        self.encoder.encode(&self.shared.shards, &mut self.collected, events);
+        if !self.log.has_room(self.encoder.body().len()) {
+            // A new segment knows no slot, so its first frame names every counter that it holds.
+            self.log.end_segment();
+            self.encoder.forget_names();
+            self.encoder.encode(&self.shared.shards, &mut self.collected, events);
+        }
+        self.encoder.release_removed(&self.shared.shards);
+        self.state = State::Writing { epoch, time_ms: self.shared.clock.wall_ms(), retry_at: Duration::ZERO };
+        Step::Again
+    }
+
+    fn write(&mut self, epoch: u64, time_ms: u64) -> Step {
+        match self.try_write(epoch, time_ms) {
+            Ok(()) => {
+                self.published(epoch);
+                self.shared.subscribers.deliver(epoch, time_ms, self.encoder.take_events());
+                Step::Again
+            }
+            Err(error) if error.is_storage_full() => {
+                let retry_at = self.shared.clock.monotonic() + FULL_RETRY;
+                self.state = State::Writing { epoch, time_ms, retry_at };
+                self.shared.group.report_full(error);
+                Step::Retry(FULL_RETRY)
+            }
+            Err(error) => {
+                self.state = State::Gathering { since: None };
+                self.shared.poison(error);
+                Step::Stopped
+            }
+        }
+    }
+
+    /// May be repeated after a full disk: whatever part of it was done stands, or is done again with the same bytes.
+    fn try_write(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
+        let body = self.encoder.body();
+        if !self.log.has_room(body.len()) {
+            self.log.create_segment(epoch, body.len())?;
+        }
+        // The manifest names the last segment before anything is acknowledged in it, so that its loss is noticed.
+        let last = self.log.last_segment();
+        if self.shared.manifest.read(|manifest| manifest.last_segment < last) {
+            self.shared.manifest.update(|manifest| manifest.last_segment = last)?;
+        }
+        self.log.write_frame(epoch, time_ms, body)?;
+        let started = self.shared.clock.monotonic();
+        self.log.sync()?;
+        let ended = self.shared.clock.monotonic();
+        self.shared.meter.synced(ended.saturating_sub(started), self.log.bytes_written());
+        Ok(())
+    }
+
+    fn published(&mut self, epoch: u64) {
+        // Changes that came in while this epoch was written have waited since at most its seal.
+        self.state = State::Gathering { since: Some(self.last_seal) };
+        self.shared.group.publish(epoch);
+    }
+
+    /// The log position that a snapshot begun now will cover: it must be taken before the first counter is read. The
+    /// next frame goes to that segment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StorageFull`] while an epoch waits for room: it belongs to the segment that it was encoded for.
+    pub(crate) fn begin_snapshot(&mut self) -> Result<u64> {
+        if let State::Writing { .. } = self.state {
+            return Err(self.shared.group.full().unwrap_or(Error::Closed));
+        }
+        self.log.end_segment();
+        self.encoder.forget_names();
+        Ok(self.log.next_segment())
+    }
+
+    /// The epoch of the newest frame in the log.
+    pub(crate) fn last_logged_epoch(&self) -> u64 {
+        self.log.last_epoch()
+    }
+
+    /// Commits what is left and ends the log with a seal. The shards are halted already. Called once.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        if let Some(stopped) = self.shared.group.stopped() {
+            return Err(stopped);
+        }
+        if let State::Writing { epoch, time_ms, .. } = self.state {
+            self.finish(epoch, time_ms)?;
+        }
+        if let Step::Again = self.seal(self.last_seal)
+            && let State::Writing { epoch, time_ms, .. } = self.state
+        {
+            self.finish(epoch, time_ms)?;
+        }
+        self.log.close(self.shared.clock.wall_ms())
+    }
+
+    fn finish(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
+        match self.write(epoch, time_ms) {
+            Step::Again => Ok(()),
+            _ => {
+                let group = &self.shared.group;
+                Err(group.stopped().or_else(|| group.full()).unwrap_or(Error::Closed))
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Compaction: writes a snapshot of all counters as a new generation, then drops what it makes unneeded.
+//!
+//! A [`Compaction`] is a state machine; each [`step`](Compaction::step) is short. Whoever runs it steps until it is done.
+//!
+//! ```text
+//! begin: the log starts a new segment
+//!   |
+//! Walking: shard after shard in short lock holds, while changes go on
+//!   |
+//! Settling: every epoch that the walk can have seen becomes durable
+//!   |
+//! publish: finish the generation, name it in the manifest, remove old generations and segments
+//! ```
+//!
+//! The snapshot is fuzzy: a change made during the walk may be in it or not. It is in the log from the new segment on
+//! in any case, with its absolute value, so replaying that log over the snapshot gives the exact counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::{Committer, Shared};
+use crate::error::{Error, Result};
+use crate::log;
+use crate::manifest::{Generation, Manifest};
+use crate::recovery::Layout;
+use crate::shard::{Chunk, NamespaceId, Refusal};
+use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
+use crate::storage::Storage;
+use crate::sync::Mutex;
+
+/// How long a compaction that failed is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Decides when a snapshot is due, and makes them.
+#[derive(Debug)]
+pub(crate) struct Compactor {
+    shared: Shared,
+    committer: Arc<Mutex<Committer>>,
+    storage: Arc<dyn Storage>,
+    layout: Layout,
+    homes: Homes,
+    threshold_bytes: u64,
+    generations_kept: usize,
+    /// Log bytes replayed at open, less what was written by then: `log_bytes_written` plus this is the log since the
+    /// last snapshot.
+    log_offset: i128,
+    /// Generations that recovery found damaged. The next snapshot replaces them.
+    damaged: Vec<u64>,
+    not_before: Duration,
+}
+
+/// What a compactor is made of, beside what it shares.
+#[derive(Debug)]
+pub(crate) struct CompactorParts {
+    pub(crate) committer: Arc<Mutex<Committer>>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) layout: Layout,
+    pub(crate) homes: Homes,
+    pub(crate) threshold_bytes: u64,
+    pub(crate) generations_kept: usize,
+    pub(crate) replayed_bytes: u64,
+    pub(crate) damaged: Vec<u64>,
+}
+
+impl Compactor {
+    pub(crate) fn new(shared: Shared, parts: CompactorParts) -> Self {
+        let CompactorParts { committer, storage, layout, homes, .. } = parts;
+        Self {
+            shared,
+            committer,
+            storage,
+            layout,
+            homes,
+            threshold_bytes: parts.threshold_bytes,
+            generations_kept: parts.generations_kept,
+            log_offset: i128::from(parts.replayed_bytes),
+            damaged: parts.damaged,
+            not_before: Duration::ZERO,
+        }
+    }
+
+    /// Whether the log has outgrown the last snapshot, or that snapshot is damaged.
+    pub(crate) fn is_due(&self) -> bool {
+        if self.shared.clock.monotonic() < self.not_before {
+            return false;
+        }
+        let last = self.shared.manifest.read(|manifest| manifest.generations.last().map_or(0, |last| last.meta.bytes));
+        let log = i128::from(self.shared.meter.counts().log_bytes_written) + self.log_offset;
+        !self.damaged.is_empty() || log > i128::from(self.threshold_bytes.max(last))
+    }
+
+    /// Makes a snapshot, step by step, unless `cancelled` says to stop. `drive` is called for an epoch that must become
+    /// durable, where no thread commits by itself. A failure changes nothing: counts are in the log.
+    pub(crate) fn run(&mut self, cancelled: &dyn Fn() -> bool, drive: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        let result = self.try_run(cancelled, drive);
+        let failure = result.as_ref().err().cloned();
+        if let Some(error) = &failure {
+            tracing::warn!(%error, "compaction failed");
+            self.not_before = self.shared.clock.monotonic() + RETRY_AFTER;
+        }
+        self.shared.meter.compacted(failure);
+        result
+    }
+
+    fn try_run(&mut self, cancelled: &dyn Fn() -> bool, drive: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        let mut compaction = self.begin()?;
+        loop {
+            if cancelled() {
+                return Err(Error::Closed);
+            }
+            match compaction.step(&self.shared)? {
+                Progress::Again => {}
+                Progress::Settle(epoch) => {
+                    self.shared.group.request(epoch);
+                    drive(epoch)?;
+                    self.shared.group.wait(epoch)?;
+                }
+                Progress::Done => return self.publish(compaction),
+            }
+        }
+    }
+
+    /// Starts a snapshot: from here on the log is what the snapshot does not cover.
+    pub(crate) fn begin(&mut self) -> Result<Compaction> {
+        let written = self.shared.meter.counts().log_bytes_written;
+        let log_from = self.committer.lock().begin_snapshot()?;
+        let (number, namespaces) = self.shared.manifest.read(|manifest| {
+            (manifest.next_generation, manifest.namespaces.iter().map(|namespace| namespace.id).collect())
+        });
+        Ok(Compaction {
+            log_from,
+            log_bytes_before: written,
+            writer: self.homes.create(number)?,
+            builder: BlockBuilder::new(number),
+            namespaces,
+            state: State::Walking { namespace: 0, next: Chunk::default() },
+        })
+    }
+
+    /// Makes a finished snapshot the newest generation, and removes what nobody needs any more.
+    pub(crate) fn publish(&mut self, compaction: Compaction) -> Result<()> {
+        let Compaction { log_from, log_bytes_before, writer, .. } = compaction;
+        let meta = writer.finish()?;
+        // Everything that the walk saw is durable by now, so it is at most this.
+        let through_epoch = self.committer.lock().last_logged_epoch();
+        let (kept, damaged) = (self.generations_kept, &self.damaged);
+        let published = self.shared.manifest.update(|manifest| {
+            manifest.next_generation = meta.number + 1;
+            manifest.generations.retain(|generation| !damaged.contains(&generation.meta.number));
+            manifest.generations.push(Generation { meta, log_from, through_epoch });
+            let surplus = manifest.generations.len().saturating_sub(kept);
+            manifest.generations.drain(..surplus);
+            if let (Some(oldest), true) = (manifest.generations.first(), manifest.generations.len() == kept) {
+                // The last segment stays even when it is covered: the chain goes on from it.
+                manifest.first_segment = manifest.first_segment.max(oldest.log_from.min(manifest.last_segment));
+            }
+        });
+        if let Err(error) = published {
+            if !error.is_storage_full() {
+                self.shared.poison(error.clone());
+            }
+            return Err(error);
+        }
+        self.damaged.clear();
+        self.log_offset = -i128::from(log_bytes_before);
+        self.remove_unneeded()
+    }
+
+    /// Removes generations and segments that the manifest no longer names. Whatever fails here is removed by the next
+    /// compaction or open.
+    fn remove_unneeded(&self) -> Result<()> {
+        let manifest = self.shared.manifest.read(Manifest::clone);
+        let named = |number: u64| manifest.generations.iter().any(|generation| generation.meta.number == number);
+        for number in self.homes.list()?.into_iter().filter(|&number| !named(number)) {
+            self.homes.remove(number)?;
+        }
+        let dir = &self.layout.log;
+        let entries = self.storage.list(dir).map_err(|error| Error::io("list", dir, error))?;
+        for number in entries.iter().filter_map(|entry| log::parse_segment_name(&entry.name)) {
+            if number < manifest.first_segment {
+                let path = log::segment_path(dir, number);
+                self.storage.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is left to do after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Step again.
+    Again,
+    /// This epoch has to be durable; then step again.
+    Settle(u64),
+    /// Ready to be published.
+    Done,
+}
+
+/// A snapshot in the making.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    log_from: u64,
+    log_bytes_before: u64,
+    writer: Box<dyn GenerationWriter>,
+    builder: BlockBuilder,
+    namespaces: Vec<NamespaceId>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Walking { namespace: usize, next: Chunk },
+    Settling { epoch: u64 },
+}
+
+impl Compaction {
+    /// Does the next short piece of work.
+    pub(crate) fn step(&mut self, shared: &Shared) -> Result<Progress> {
+        match self.state {
+            State::Walking { namespace, next } => match self.namespaces.get(namespace) {
+                Some(&id) => self.walk(shared, namespace, id, next),
+                None => self.end_walk(shared),
+            },
+            State::Settling { epoch } if shared.group.durable_epoch() < epoch => Ok(Progress::Settle(epoch)),
+            State::Settling { .. } => Ok(Progress::Done),
+        }
+    }
+
+    fn walk(&mut self, shared: &Shared, namespace: usize, id: NamespaceId, next: Chunk) -> Result<Progress> {
+        let Self { writer, builder, .. } = self;
+        // Blocks are written after the lock hold; a chunk fills a few at most.
+        let mut blocks = Vec::new();
+        let visited = shared.shards.visit(id, next, &mut |key, value| {
+            if let Some(block) = builder.push(id, key, value) {
+                blocks.push(block.to_vec());
+            }
+        });
+        let next = match visited {
+            Ok(next) => next,
+            Err(Refusal::NoNamespace) => None,
+            Err(_) => return Err(shared.group.stopped().unwrap_or(Error::Closed)),
+        };
+        blocks.iter().try_for_each(|block| writer.write_block(block))?;
+        self.state = match next {
+            Some(next) => State::Walking { namespace, next },
+            None => State::Walking { namespace: namespace + 1, next: Chunk::default() },
+        };
+        Ok(Progress::Again)
+    }
+
+    fn end_walk(&mut self, shared: &Shared) -> Result<Progress> {
+        if let Some(block) = self.builder.finish() {
+            self.writer.write_block(block)?;
+        }
+        self.state = State::Settling { epoch: shared.shards.newest_epoch() };
+        Ok(Progress::Again)
+    }
+}

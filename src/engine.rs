@@ -1,0 +1,572 @@
+//! What every handle of a store shares: the shards, the committer, the compactor, and the threads that drive them.
+//!
+//! # Order of locks
+//!
+//! `threads` before `compactor` before `committer` before any of: a shard's stripe, the manifest, the group's, the
+//! subscribers', the meter's. Of the latter none is taken while another is held, but for the stripes of a batch, which
+//! are taken in ascending order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use crate::clock::{Clock, SystemClock};
+use crate::commit::{Committer, Group, Shared, Step};
+use crate::compaction::{Compactor, CompactorParts};
+use crate::error::{Error, Result};
+use crate::log::LogWriter;
+use crate::manifest::{self, Manifest, ManifestFile, Namespace};
+use crate::options::{CounterOptions, Durability, Options};
+use crate::recovery::{Layout, Recovered, RecoveryReport, recover};
+use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
+use crate::snapshot::Homes;
+use crate::stats::{Meter, Stats};
+use crate::storage::{RealStorage, Storage, StorageLock};
+use crate::subscription::{Subscribers, Subscription};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+
+/// What a store runs on: a disk, a clock, and who drives its committer.
+///
+/// The default is the real file system, the system's clock, and threads of the store's own. A test gives it a simulated
+/// disk and a clock that it turns, and may drive the committer itself.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Who drives the committer and the compactor.
+    pub driver: Driver,
+}
+
+/// Who drives the committer and the compactor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Driver {
+    /// Two threads of the store's own.
+    #[default]
+    Threads,
+    /// Whoever calls [`Store::step`](crate::Store::step). `sync`, `compact` and `close` do their work on the calling
+    /// thread. Waiting for an epoch that nobody has committed is [`Error::NotDriven`], because it would last for ever.
+    Caller,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        let (storage, clock) = (Arc::new(RealStorage::new()), Arc::new(SystemClock::new()));
+        Self { storage, clock, driver: Driver::default() }
+    }
+}
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    shared: Shared,
+    committer: Arc<Mutex<Committer>>,
+    compactor: Arc<Mutex<Compactor>>,
+    report: RecoveryReport,
+    layout: Layout,
+    storage: Arc<dyn Storage>,
+    durability: Durability,
+    driver: Driver,
+    alarm: Arc<Alarm>,
+    /// What ends with the store; `None` once it is closed.
+    threads: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    committer: Option<JoinHandle<()>>,
+    compactor: Option<JoinHandle<()>>,
+    lock: Box<dyn StorageLock>,
+}
+
+/// Wakes the compactor's thread.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// Whether a snapshot may be due.
+    rung: Mutex<bool>,
+    ringing: Condvar,
+    /// Set before the last ring: the thread is to end, and a running compaction to stop.
+    ended: AtomicBool,
+}
+
+impl Engine {
+    pub(crate) fn open(environment: Environment, path: &Path, options: &Options) -> Result<Self> {
+        options.validate()?;
+        let Environment { storage, clock, driver } = environment;
+        let layout = Layout::new(path);
+        let exists = inspect(&*storage, &layout)?;
+        let lock = take_lock(&*storage, &layout, exists)?;
+        // Another opener may have created the store in the meantime.
+        let exists = inspect(&*storage, &layout)?;
+        let manifest = if exists {
+            ManifestFile::open(Arc::clone(&storage), &layout.root)?
+        } else {
+            create(&storage, &layout)?
+        };
+        let homes = Homes::new(&storage, &layout.snapshot, options.snapshot_home);
+        let recovered = recover(&*storage, &layout, &manifest, &homes, &*clock, options.shards)?;
+        let Recovered { shards, log_end, mut report } = recovered;
+        report.created = !exists;
+        let eager = options.durability != Durability::Group;
+        let group = Group::new(report.last_epoch, eager, driver == Driver::Threads);
+        let shared = Shared {
+            shards: Arc::new(shards),
+            group: Arc::new(group),
+            manifest: Arc::new(manifest),
+            subscribers: Arc::new(Subscribers::default()),
+            meter: Arc::new(Meter::default()),
+            clock,
+        };
+        let (store_id, names) =
+            shared.manifest.read(|manifest| (manifest.store_id, manifest.namespaces.clone()));
+        names.into_iter().for_each(|namespace| shared.subscribers.name(namespace.id, namespace.name));
+        let mut log =
+            LogWriter::new(Arc::clone(&storage), layout.log.clone(), store_id, log_end, options.segment_bytes);
+        // What was restored is what callers will build on, so it has to be durable first.
+        log.settle()?;
+        let committer = Committer::new(shared.clone(), log, options.durability, options.group_window);
+        let committer = Arc::new(Mutex::new(committer));
+        let parts = CompactorParts {
+            committer: Arc::clone(&committer),
+            storage: Arc::clone(&storage),
+            layout: layout.clone(),
+            homes,
+            threshold_bytes: options.compaction_threshold_bytes,
+            generations_kept: options.generations_kept,
+            replayed_bytes: report.log_bytes,
+            damaged: report.damaged_generations.iter().map(|(number, _)| *number).collect(),
+        };
+        let engine = Self {
+            compactor: Arc::new(Mutex::new(Compactor::new(shared.clone(), parts))),
+            shared,
+            committer,
+            report,
+            layout,
+            storage,
+            durability: options.durability,
+            driver,
+            alarm: Arc::new(Alarm::default()),
+            threads: Mutex::new(Some(Running { committer: None, compactor: None, lock })),
+        };
+        engine.start()?;
+        Ok(engine)
+    }
+
+    /// Starts the threads, if the store drives itself.
+    fn start(&self) -> Result<()> {
+        if self.driver == Driver::Caller {
+            return Ok(());
+        }
+        let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
+            let shared = self.shared.clone();
+            let guarded = move || {
+                // A thread that dies must not leave its waiters asleep.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                    shared.poison(Error::Panicked { thread: name, what: panic_message(&*panic) });
+                }
+            };
+            std::thread::Builder::new()
+                .name(format!("plaudit-{name}"))
+                .spawn(guarded)
+                .map_err(|error| Error::io("start a thread for", &self.layout.root, error))
+        };
+        let (shared, committer, compactor) = (self.shared.clone(), self.committer.clone(), self.compactor.clone());
+        let alarm = self.alarm.clone();
+        let commit = spawn("committer", Box::new(move || drive_committer(&shared, &committer, &alarm)))?;
+        let alarm = self.alarm.clone();
+        let compact = spawn("compactor", Box::new(move || drive_compactor(&compactor, &alarm)))?;
+        if let Some(running) = &mut *self.threads.lock() {
+            running.committer = Some(commit);
+            running.compactor = Some(compact);
+        }
+        if !self.report.damaged_generations.is_empty() {
+            self.alarm.ring();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shards(&self) -> &Shards {
+        &self.shared.shards
+    }
+
+    pub(crate) fn group(&self) -> &Arc<Group> {
+        &self.shared.group
+    }
+
+    pub(crate) fn is_immediate(&self) -> bool {
+        self.durability == Durability::Immediate
+    }
+
+    pub(crate) fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    #[inline]
+    pub(crate) fn apply(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+        change: Change,
+        bounds: &CounterOptions,
+    ) -> Result<Applied, Refusal> {
+        let applied = self.shared.shards.apply(namespace, key, change, bounds)?;
+        if applied.first {
+            self.shared.group.announce();
+        }
+        Ok(applied)
+    }
+
+    pub(crate) fn apply_batch(
+        &self,
+        changes: &[BatchChange<'_>],
+        outcomes: &mut Vec<BatchOutcome>,
+    ) -> Result<u64, (usize, Refusal)> {
+        let (epoch, first) = self.shared.shards.apply_batch(changes, outcomes)?;
+        if first {
+            self.shared.group.announce();
+        }
+        Ok(epoch)
+    }
+
+    /// Visits a piece of a namespace, unless the store has stopped.
+    pub(crate) fn visit(
+        &self,
+        namespace: NamespaceId,
+        chunk: Chunk,
+        visit: &mut dyn FnMut(&[u8], i64),
+    ) -> Result<Option<Chunk>, Refusal> {
+        if self.shared.shards.is_halted() { Err(Refusal::Halted) } else { self.shards().visit(namespace, chunk, visit) }
+    }
+
+    /// The error for a change or a read that was refused.
+    pub(crate) fn refused(&self, refusal: Refusal, namespace: &Namespace, key: &[u8]) -> Error {
+        let key = || Bytes::copy_from_slice(key);
+        match refusal {
+            Refusal::Halted => self.halted(),
+            Refusal::NoNamespace => Error::NoSuchNamespace { name: namespace.name.to_string() },
+            Refusal::TableFull => Error::TooManyCounters { namespace: namespace.name.to_string() },
+            Refusal::Overflow { value, delta } => Error::Overflow { key: key(), value, delta },
+            Refusal::OutOfBounds { value } => {
+                let CounterOptions { min, max, .. } = namespace.options;
+                Error::OutOfBounds { key: key(), value, min, max }
+            }
+        }
+    }
+
+    /// Why the store takes no more calls.
+    pub(crate) fn halted(&self) -> Error {
+        self.shared.group.stopped().unwrap_or(Error::Closed)
+    }
+
+    fn check_running(&self) -> Result<()> {
+        if self.shared.shards.is_halted() { Err(self.halted()) } else { Ok(()) }
+    }
+
+    pub(crate) fn open_namespace(&self, name: &str, options: CounterOptions) -> Result<Namespace> {
+        manifest::check_name(name)?;
+        options.validate()?;
+        self.check_running()?;
+        if let Some(found) = self.find_namespace(name) {
+            if found.options != options {
+                let (stored, requested) = (found.options.to_string(), options.to_string());
+                return Err(Error::NamespaceOptions { namespace: name.to_owned(), stored, requested });
+            }
+            return Ok(found);
+        }
+        let created = self.update_manifest(|manifest| self.create_namespace(manifest, name, options))??;
+        // Two callers may have come here for the same name, and the second finds what the first created.
+        if created.options == options { Ok(created) } else { self.open_namespace(name, options) }
+    }
+
+    /// Gives the namespace its place in the shards while the manifest is locked, so that nobody can find it before.
+    fn create_namespace(&self, manifest: &mut Manifest, name: &str, options: CounterOptions) -> Result<Namespace> {
+        if let Some(found) = manifest.namespace(name) {
+            return Ok(found.clone());
+        }
+        let id = NamespaceId::try_from(manifest.next_namespace)
+            .map_err(|_| Error::TooManyNamespaces { limit: manifest::MAX_NAMESPACES })?;
+        let namespace = Namespace { id, name: name.into(), options };
+        manifest.next_namespace += 1;
+        manifest.namespaces.push(namespace.clone());
+        self.shared.shards.add_namespace(id);
+        self.shared.subscribers.name(id, namespace.name.clone());
+        Ok(namespace)
+    }
+
+    pub(crate) fn existing_namespace(&self, name: &str) -> Result<Namespace> {
+        self.check_running()?;
+        self.find_namespace(name).ok_or_else(|| Error::NoSuchNamespace { name: name.to_owned() })
+    }
+
+    fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.shared.manifest.read(|manifest| manifest.namespace(name).cloned())
+    }
+
+    pub(crate) fn namespaces(&self) -> Vec<Namespace> {
+        let mut namespaces = self.shared.manifest.read(|manifest| manifest.namespaces.clone());
+        namespaces.sort_by(|a, b| a.name.cmp(&b.name));
+        namespaces
+    }
+
+    pub(crate) fn drop_namespace(&self, name: &str) -> Result<()> {
+        let dropped = self.existing_namespace(name)?;
+        self.update_manifest(|manifest| manifest.namespaces.retain(|namespace| namespace.id != dropped.id))?;
+        self.shared.shards.drop_namespace(dropped.id);
+        Ok(())
+    }
+
+    /// Changes the manifest. After a failure that leaves it unknown which manifest the disk has, the store stops.
+    fn update_manifest<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T> {
+        let updated = self.shared.manifest.update(change);
+        if let Err(error) = &updated
+            && !error.is_storage_full()
+        {
+            self.shared.poison(error.clone());
+        }
+        updated
+    }
+
+    /// Makes everything done so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_running()?;
+        let epoch = self.shared.shards.newest_epoch();
+        self.shared.group.request(epoch);
+        if self.driver == Driver::Caller {
+            self.drive_to(epoch)?;
+        }
+        self.shared.group.wait(epoch)
+    }
+
+    /// Steps the committer until `epoch` is durable or it has to pause.
+    fn drive_to(&self, epoch: u64) -> Result<()> {
+        while self.shared.group.durable_epoch() < epoch {
+            match self.committer.lock().step() {
+                Step::Again => {}
+                Step::Stopped => return Err(self.halted()),
+                Step::Idle | Step::Gather(_) | Step::Retry(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one step of the committer.
+    pub(crate) fn step(&self) -> Step {
+        self.committer.lock().step()
+    }
+
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.check_running()?;
+        let mut compactor = self.compactor.lock();
+        let ended = || self.alarm.ended.load(Ordering::Acquire);
+        compactor.run(&ended, &|epoch| if self.driver == Driver::Caller { self.drive_to(epoch) } else { Ok(()) })
+    }
+
+    /// Whether the log has outgrown the last snapshot. For whoever drives the store.
+    pub(crate) fn is_compaction_due(&self) -> bool {
+        self.compactor.lock().is_due()
+    }
+
+    pub(crate) fn subscribe(&self, capacity: usize) -> Subscription {
+        self.shared.subscribers.subscribe(capacity)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = self.shared.meter.counts();
+        let (counters, memory_bytes) = self.shared.shards.counters_and_memory();
+        let manifest = self.shared.manifest.read(Manifest::clone);
+        let log = self.storage.list(&self.layout.log).unwrap_or_default();
+        Stats {
+            counters,
+            memory_bytes,
+            namespaces: manifest.namespaces.len() as u64,
+            log_bytes: log.iter().map(|entry| entry.len).sum(),
+            snapshot_bytes: manifest.generations.iter().map(|generation| generation.meta.disk_bytes).sum(),
+            log_bytes_written: counts.log_bytes_written,
+            open_epoch: self.shared.shards.open_epoch(),
+            durable_epoch: self.shared.group.durable_epoch(),
+            syncs: counts.sync_latency().count,
+            sync_latency: counts.sync_latency(),
+            generations: manifest.generations.iter().map(|generation| generation.meta.number).collect(),
+            compactions: counts.compactions,
+            last_compaction_error: counts.last_compaction_error,
+            storage_full: self.shared.group.full().is_some(),
+        }
+    }
+
+    /// Commits what is left, seals the log, ends the threads and gives the lock back. A second call does nothing.
+    ///
+    /// On a full disk the store stays open, so that nothing is lost while its owner makes room.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.threads.lock().is_none() {
+            return Ok(());
+        }
+        match self.sync() {
+            Err(error) if error.is_storage_full() => Err(error),
+            _ => self.shut_down(),
+        }
+    }
+
+    fn shut_down(&self) -> Result<()> {
+        let Some(running) = self.threads.lock().take() else { return Ok(()) };
+        self.alarm.end();
+        if let Some(compactor) = running.compactor {
+            join(compactor);
+        }
+        let poisoned = self.shared.group.stopped();
+        self.shared.shards.halt();
+        self.shared.group.request_stop();
+        if let Some(committer) = running.committer {
+            join(committer);
+        }
+        // A compaction that a caller runs holds this lock until it sees that the store has ended.
+        let compactor = self.compactor.lock();
+        let closed = match poisoned {
+            Some(error) => Err(error),
+            None => self.committer.lock().close(),
+        };
+        drop(compactor);
+        self.shared.group.stop(Error::Closed);
+        self.shared.subscribers.end();
+        drop(running.lock);
+        closed
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::error!(%error, path = %self.layout.root.display(), "the store could not be closed");
+        }
+    }
+}
+
+/// A panic was reported as poison by the thread itself.
+fn join(thread: JoinHandle<()>) {
+    let _ = thread.join();
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {
+    loop {
+        let step = committer.lock().step();
+        if shared.group.work().stop {
+            return;
+        }
+        let open = shared.shards.open_epoch();
+        match step {
+            Step::Again => alarm.ring(),
+            Step::Idle => shared.group.sleep(open, None),
+            Step::Gather(rest) => shared.group.sleep(open, Some(rest)),
+            Step::Retry(rest) => shared.group.sleep(u64::MAX, Some(rest)),
+            Step::Stopped => return,
+        }
+    }
+}
+
+fn drive_compactor(compactor: &Mutex<Compactor>, alarm: &Alarm) {
+    while alarm.wait() {
+        let mut compactor = compactor.lock();
+        if compactor.is_due() {
+            // A failure is kept in the statistics, and the next commit rings again.
+            let _ = compactor.run(&|| alarm.ended.load(Ordering::Acquire), &|_| Ok(()));
+        }
+    }
+}
+
+impl Alarm {
+    fn ring(&self) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            *rung = true;
+            self.ringing.notify_one();
+        }
+    }
+
+    /// Sleeps until it rings; `false` when it is for the end.
+    fn wait(&self) -> bool {
+        let mut rung = self.rung.lock();
+        while !*rung && !self.ended.load(Ordering::Acquire) {
+            self.ringing.wait(&mut rung);
+        }
+        *rung = false;
+        !self.ended.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        let _rung = self.rung.lock();
+        self.ended.store(true, Ordering::Release);
+        self.ringing.notify_all();
+    }
+}
+
+/// Whether there is a store; an error when there is something else. Changes nothing.
+pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
+    let root = &layout.root;
+    let not_a_store = |what: String| Error::NotAStore { path: root.clone(), what };
+    let entries = match storage.list(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(not_a_store("it is not a directory".to_owned()));
+        }
+        Err(error) => return Err(Error::io("list", root, error)),
+    };
+    if entries.iter().any(|entry| entry.name == manifest::FILE_NAME) {
+        return Ok(true);
+    }
+    // What a creation leaves that ended early; anything else is somebody's.
+    for entry in entries {
+        let ours = match entry.name.as_str() {
+            "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
+            "log" | "snapshot" => entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty()),
+            _ => false,
+        };
+        if !ours {
+            return Err(not_a_store(format!("it has no {} and is not empty ({})", manifest::FILE_NAME, entry.name)));
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the store's lock, after making its directory if there is none.
+pub(crate) fn take_lock(storage: &dyn Storage, layout: &Layout, exists: bool) -> Result<Box<dyn StorageLock>> {
+    let root = &layout.root;
+    if !exists {
+        storage.create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
+    }
+    match storage.try_lock(&layout.lock) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::Locked { path: root.clone() }),
+        Err(error) => Err(Error::io("lock", &layout.lock, error)),
+    }
+}
+
+/// Makes an empty store. The manifest comes last: it is what makes the directory a store.
+fn create(storage: &Arc<dyn Storage>, layout: &Layout) -> Result<ManifestFile> {
+    for dir in [&layout.log, &layout.snapshot] {
+        storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    }
+    let parent: PathBuf = match layout.root.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    for dir in [&layout.root, &parent] {
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+    }
+    ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(random_u64(), random_u64()))
+}
+
+/// Randomness from the operating system, by way of the standard library's hash keys.
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

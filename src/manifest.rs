@@ -1,0 +1,383 @@
+//! MANIFEST: the one small file that says which namespaces exist, which snapshot generations are true, and which
+//! segments the log has. It is replaced atomically, and it is what makes a directory a store.
+//!
+//! ```text
+//! manifest   = magic[8] version:u32 length:u32 body checksum:u32      length is of the body
+//! body       = store_id:u64 hash_seed:u64 first_segment:u64 last_segment:u64 next_generation:u64
+//!              next_namespace:u32 count:u32 namespace* count:u32 generation*
+//! namespace  = id:u16 kind:u8 at_bound:u8 min:i64 max:i64 name_length:u8 name
+//! generation = meta[57] log_from:u64 through_epoch:u64
+//! ```
+//!
+//! All numbers are little-endian. The checksum is CRC-32C of everything before it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::options::{AtBound, CounterOptions};
+use crate::shard::NamespaceId;
+use crate::snapshot::GenerationMeta;
+use crate::storage::Storage;
+use crate::sync::Mutex;
+
+const MAGIC: [u8; 8] = *b"plaudit\0";
+const VERSION: u32 = 1;
+const VERSION_AT: usize = MAGIC.len();
+const LENGTH_AT: usize = VERSION_AT + size_of::<u32>();
+const BODY_AT: usize = LENGTH_AT + size_of::<u32>();
+const CHECKSUM_BYTES: usize = size_of::<u32>();
+
+/// Namespace numbers are 16 bits and never used again.
+pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
+
+/// The longest name of a namespace, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The file's name in the store's directory.
+pub(crate) const FILE_NAME: &str = "MANIFEST";
+/// Its name while it is written.
+pub(crate) const TEMPORARY_NAME: &str = "MANIFEST.tmp";
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Random; segments of another store are told by it.
+    pub(crate) store_id: u64,
+    /// Random; keeps the hashes of keys from being predictable.
+    pub(crate) hash_seed: u64,
+    /// The oldest segment that is needed.
+    pub(crate) first_segment: u64,
+    /// The newest segment; one less than the oldest when there is none yet.
+    pub(crate) last_segment: u64,
+    pub(crate) next_generation: u64,
+    /// The next namespace gets this number.
+    pub(crate) next_namespace: u32,
+    pub(crate) namespaces: Vec<Namespace>,
+    /// Oldest first.
+    pub(crate) generations: Vec<Generation>,
+}
+
+/// A named set of counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Namespace {
+    pub(crate) id: NamespaceId,
+    pub(crate) name: Arc<str>,
+    pub(crate) options: CounterOptions,
+}
+
+/// A published snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Generation {
+    pub(crate) meta: GenerationMeta,
+    /// The snapshot has everything that is in segments before this one.
+    pub(crate) log_from: u64,
+    /// The snapshot may have parts of epochs up to this one, so the log must reach it.
+    pub(crate) through_epoch: u64,
+}
+
+impl Manifest {
+    /// Of a store that has nothing yet.
+    pub(crate) fn new(store_id: u64, hash_seed: u64) -> Self {
+        Self {
+            store_id,
+            hash_seed,
+            first_segment: 1,
+            last_segment: 0,
+            next_generation: 1,
+            next_namespace: 0,
+            namespaces: Vec::new(),
+            generations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.iter().find(|namespace| &*namespace.name == name)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for word in
+            [self.store_id, self.hash_seed, self.first_segment, self.last_segment, self.next_generation]
+        {
+            body.extend(word.to_le_bytes());
+        }
+        body.extend(self.next_namespace.to_le_bytes());
+        body.extend((self.namespaces.len() as u32).to_le_bytes());
+        for Namespace { id, name, options } in &self.namespaces {
+            body.extend(id.to_le_bytes());
+            body.extend([KIND_COUNTERS, options.at_bound as u8]);
+            body.extend(options.min.to_le_bytes());
+            body.extend(options.max.to_le_bytes());
+            body.push(name.len() as u8);
+            body.extend(name.as_bytes());
+        }
+        body.extend((self.generations.len() as u32).to_le_bytes());
+        for Generation { meta, log_from, through_epoch } in &self.generations {
+            body.extend(meta.encode());
+            body.extend(log_from.to_le_bytes());
+            body.extend(through_epoch.to_le_bytes());
+        }
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(body);
+        bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8], path: &Path) -> Result<Self> {
+        let corrupt = |offset: usize, what: &str| Error::corrupt(path, offset as u64, what);
+        if !bytes.starts_with(&MAGIC) {
+            return Err(corrupt(0, "does not begin as a manifest does"));
+        }
+        let covered = bytes.len().saturating_sub(CHECKSUM_BYTES);
+        let (covered, checksum) = bytes.split_at(covered);
+        if covered.len() < BODY_AT || checksum != crc32c::crc32c(covered).to_le_bytes() {
+            return Err(corrupt(covered.len(), "the checksum does not match the bytes before it"));
+        }
+        let mut fields = Fields { bytes: covered, at: VERSION_AT };
+        let unexpected_end = |at| corrupt(at, "ends within a field");
+        let version = fields.u32().ok_or_else(|| unexpected_end(VERSION_AT))?;
+        if version != VERSION {
+            return Err(Error::UnsupportedVersion { file: path.to_owned(), found: version, supported: VERSION });
+        }
+        let length = fields.u32().ok_or_else(|| unexpected_end(LENGTH_AT))?;
+        if length as usize != covered.len() - BODY_AT {
+            return Err(corrupt(LENGTH_AT, "the length is not that of the body"));
+        }
+        let manifest = Self::decode_body(&mut fields).ok_or_else(|| unexpected_end(fields.at))?;
+        if fields.at != covered.len() {
+            return Err(corrupt(fields.at, "bytes follow the last field"));
+        }
+        manifest.check().map_err(|what| corrupt(BODY_AT, what))?;
+        Ok(manifest)
+    }
+
+    fn decode_body(fields: &mut Fields<'_>) -> Option<Self> {
+        let mut manifest = Self::new(fields.u64()?, fields.u64()?);
+        manifest.first_segment = fields.u64()?;
+        manifest.last_segment = fields.u64()?;
+        manifest.next_generation = fields.u64()?;
+        manifest.next_namespace = fields.u32()?;
+        for _ in 0..fields.u32()? {
+            let id = NamespaceId::from_le_bytes(fields.array()?);
+            let [kind, at_bound] = fields.array()?;
+            let at_bound = match (kind, at_bound) {
+                (KIND_COUNTERS, 0) => AtBound::Reject,
+                (KIND_COUNTERS, 1) => AtBound::Clamp,
+                _ => return None,
+            };
+            let (min, max) = (i64::from_le_bytes(fields.array()?), i64::from_le_bytes(fields.array()?));
+            let [name_length] = fields.array()?;
+            let name = std::str::from_utf8(fields.take(usize::from(name_length))?).ok()?.into();
+            manifest.namespaces.push(Namespace { id, name, options: CounterOptions { min, max, at_bound } });
+        }
+        for _ in 0..fields.u32()? {
+            let meta = GenerationMeta::decode(&fields.array()?)?;
+            let (log_from, through_epoch) = (fields.u64()?, fields.u64()?);
+            manifest.generations.push(Generation { meta, log_from, through_epoch });
+        }
+        Some(manifest)
+    }
+
+    /// What must hold between the fields.
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.first_segment == 0 || self.last_segment.checked_add(1).is_none_or(|next| next < self.first_segment) {
+            return Err("the segments' numbers are not a range");
+        }
+        let known = |namespace: &Namespace| u32::from(namespace.id) < self.next_namespace;
+        if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
+            return Err("a namespace has a number that was not given out");
+        }
+        let ascending = self.generations.is_sorted_by(|a, b| a.meta.number < b.meta.number && a.log_from <= b.log_from);
+        let given_out = |generation: &Generation| {
+            generation.meta.number < self.next_generation
+                && (self.first_segment..=self.last_segment + 1).contains(&generation.log_from)
+        };
+        if !ascending || !self.generations.iter().all(given_out) {
+            return Err("a generation is out of order or not covered by the log");
+        }
+        Ok(())
+    }
+}
+
+const KIND_COUNTERS: u8 = 0;
+
+/// Checks that a name can be a namespace's: it is stored with one byte for its length and printed in messages.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::NamespaceName { name: name.to_owned(), expected: "1 to 255 bytes without control characters" })
+}
+
+/// A cursor over bytes that never reads past their end.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let taken = self.bytes.get(self.at..)?.get(..len)?;
+        self.at += len;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+/// The manifest of an open store.
+///
+/// Its lock is held over the file's replacement, so that replacements happen one after another. No other lock is
+/// taken meanwhile.
+#[derive(Debug)]
+pub(crate) struct ManifestFile {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    current: Mutex<Manifest>,
+}
+
+impl ManifestFile {
+    /// Creates the file. Everything else that makes a store must be durable already.
+    pub(crate) fn create(storage: Arc<dyn Storage>, dir: &Path, manifest: Manifest) -> Result<Self> {
+        write(&*storage, dir, &manifest)?;
+        Ok(Self { storage, dir: dir.to_owned(), current: Mutex::new(manifest) })
+    }
+
+    /// Reads the file; changes nothing.
+    pub(crate) fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let bytes = crate::storage::read_file(&*storage, &path)?;
+        let manifest = Manifest::decode(&bytes, &path)?;
+        Ok(Self { storage, dir: dir.to_owned(), current: Mutex::new(manifest) })
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Manifest) -> T) -> T {
+        read(&self.current.lock())
+    }
+
+    /// Changes the manifest, durably.
+    ///
+    /// # Errors
+    ///
+    /// After [`Error::StorageFull`] nothing is different. After any other error it is unknown which manifest the disk
+    /// has, and the store must stop.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T> {
+        let mut current = self.current.lock();
+        let mut next = current.clone();
+        let result = change(&mut next);
+        write(&*self.storage, &self.dir, &next)?;
+        *current = next;
+        Ok(result)
+    }
+}
+
+/// Replaces the file in one step: a temporary one in the same directory, synced, renamed, and the name synced.
+fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<()> {
+    let (temporary, path) = (dir.join(TEMPORARY_NAME), dir.join(FILE_NAME));
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |error| Error::io(action, &path, error)
+    };
+    let file = storage.create(&temporary).map_err(failed("create", &temporary))?;
+    file.write_all_at(&manifest.encode(), 0).map_err(failed("write", &temporary))?;
+    file.sync().map_err(failed("sync", &temporary))?;
+    drop(file);
+    storage.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+    // From here on the new manifest may be what a crash leaves, so not even a full disk can be tried again.
+    storage.sync_dir(dir).map_err(|error| Error::Io { action: "sync", path: dir.to_owned(), source: Arc::new(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::HomeKind;
+
+    fn sample() -> Manifest {
+        let mut manifest = Manifest::new(7, 9);
+        manifest.last_segment = 4;
+        manifest.next_generation = 3;
+        manifest.next_namespace = 2;
+        let options = CounterOptions { min: 0, max: 100, at_bound: AtBound::Clamp };
+        manifest.namespaces.push(Namespace { id: 1, name: "likes".into(), options });
+        let meta = GenerationMeta {
+            number: 2,
+            home: HomeKind::File,
+            blocks: 3,
+            counters: 4,
+            bytes: 5,
+            disk_bytes: 6,
+            digest: 7,
+            files_digest: 0,
+        };
+        manifest.generations.push(Generation { meta, log_from: 3, through_epoch: 11 });
+        manifest
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Manifest> {
+        Manifest::decode(bytes, Path::new("MANIFEST"))
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(decode(&sample().encode()).unwrap(), sample());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_noticed() {
+        let bytes = sample().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&damaged).unwrap_err().is_corrupt(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).unwrap_err().is_corrupt(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let mut bytes = sample().encode();
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+        bytes[VERSION_AT] = 2;
+        bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        assert!(matches!(decode(&bytes), Err(Error::UnsupportedVersion { found: 2, supported: 1, .. })));
+    }
+
+    #[test]
+    fn fields_that_contradict_each_other_are_corrupt() {
+        let broken = |change: fn(&mut Manifest)| {
+            let mut manifest = sample();
+            change(&mut manifest);
+            decode(&manifest.encode()).unwrap_err().is_corrupt()
+        };
+        assert!(broken(|manifest| manifest.first_segment = 0));
+        assert!(broken(|manifest| manifest.last_segment = u64::MAX));
+        assert!(broken(|manifest| manifest.first_segment = 9));
+        assert!(broken(|manifest| manifest.namespaces[0].id = 2));
+        assert!(broken(|manifest| manifest.generations[0].log_from = 6));
+        assert!(broken(|manifest| manifest.next_generation = 2));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        check_name("likes").unwrap();
+        for bad in ["", "a\nb", &"x".repeat(256)] {
+            assert!(check_name(bad).is_err());
+        }
+    }
+}

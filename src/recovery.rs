@@ -1,0 +1,388 @@
+//! From a store's directory to its counters in memory: the newest sound snapshot, and the log after it.
+//!
+//! Nothing on disk is changed before everything needed was read and verified. Then only what a run that ended early
+//! left behind is removed: unfinished files, segments and generations that the manifest does not name.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::log::{self, Expected, FrameView, LastSegment, LogEnd, Position, Record};
+use crate::manifest::{Generation, Manifest, ManifestFile};
+use crate::shard::{NamespaceId, Place, Shards};
+use crate::snapshot::{Homes, Malformed};
+use crate::storage::Storage;
+
+const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the store with more shards";
+
+/// What [`Store::open`](crate::Store::open) found, restored and dropped.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the store was created by this open.
+    pub created: bool,
+    /// Whether the log ends with the seal of a clean close.
+    pub closed_cleanly: bool,
+    /// The snapshot generation that was loaded.
+    pub generation: Option<u64>,
+    /// Generations that are damaged, newest first, and the damage. Those before them and the log restored the same
+    /// counts; a new snapshot replaces them.
+    pub damaged_generations: Vec<(u64, Error)>,
+    /// Log segments that were replayed.
+    pub segments: u64,
+    /// Epochs that were replayed.
+    pub frames: u64,
+    /// Counter changes that were replayed.
+    pub changes: u64,
+    /// Bytes of log that were replayed.
+    pub log_bytes: u64,
+    /// Bytes at the very end of the log that were left out, because they are an epoch that a crash left incomplete. It
+    /// was acknowledged to nobody.
+    pub dropped_bytes: u64,
+    /// Where those bytes are: the file, and the offset in it.
+    pub dropped_at: Option<(PathBuf, u64)>,
+    /// Counters that exist.
+    pub counters: u64,
+    /// The newest epoch that was restored.
+    pub last_epoch: u64,
+    /// When the newest replayed epoch was sealed, on the wall clock in milliseconds since 1970-01-01 UTC. `None` when the
+    /// log had none after the snapshot.
+    pub last_time_ms: Option<u64>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A store's state, ready to go on.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) shards: Shards,
+    pub(crate) log_end: LogEnd,
+    pub(crate) report: RecoveryReport,
+}
+
+/// The paths in a store's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) snapshot: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        let join = |name| root.join(name);
+        Self { root: root.to_owned(), log: join("log"), snapshot: join("snapshot"), lock: join("LOCK") }
+    }
+}
+
+/// Restores the state that the manifest, the generations and the log describe.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    layout: &Layout,
+    manifest: &ManifestFile,
+    homes: &Homes,
+    clock: &dyn Clock,
+    shard_count: usize,
+) -> Result<Recovered> {
+    let started = clock.monotonic();
+    // What a killed process left in the page cache looks durable and is not. It must be, before anything builds on it.
+    for dir in [&layout.root, &layout.log, &layout.snapshot] {
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+    }
+    let manifest = manifest.read(Manifest::clone);
+    let mut report = RecoveryReport::default();
+    let shards = Shards::new(shard_count, manifest.hash_seed);
+    let generation = load_newest(&manifest, homes, &shards, &mut report)?;
+    let log_end = replay_log(storage, layout, &manifest, generation, &shards, &mut report)?;
+    let through_epoch = generation.map_or(0, |generation| generation.through_epoch);
+    if report.last_epoch < through_epoch {
+        let last = log::segment_path(&layout.log, manifest.last_segment);
+        let what = format!("the log ends with epoch {}, and the snapshot needs {through_epoch}", report.last_epoch);
+        return Err(Error::corrupt(&last, log_end.last.map_or(0, |last| last.end), what));
+    }
+    remove_leftovers(storage, layout, &manifest, homes)?;
+    shards.start_at(report.last_epoch + 1);
+    report.counters = shards.counters_and_memory().0;
+    report.duration = clock.monotonic().saturating_sub(started);
+    Ok(Recovered { shards, log_end, report })
+}
+
+/// Loads the newest generation that is sound. Without one, the log from the very beginning serves as well.
+fn load_newest<'a>(
+    manifest: &'a Manifest,
+    homes: &Homes,
+    shards: &Shards,
+    report: &mut RecoveryReport,
+) -> Result<Option<&'a Generation>> {
+    add_namespaces(manifest, shards);
+    for generation in manifest.generations.iter().rev() {
+        let number = generation.meta.number;
+        match load_generation(manifest, homes, generation, shards) {
+            Ok(()) => {
+                report.generation = Some(number);
+                return Ok(Some(generation));
+            }
+            Err(error) => {
+                tracing::warn!(number, %error, "snapshot generation is damaged; falling back to the one before");
+                report.damaged_generations.push((number, error));
+                manifest.namespaces.iter().for_each(|namespace| shards.drop_namespace(namespace.id));
+                add_namespaces(manifest, shards);
+            }
+        }
+    }
+    match report.damaged_generations.first() {
+        Some((_, error)) if manifest.first_segment > 1 => Err(error.clone()),
+        _ => Ok(None),
+    }
+}
+
+fn add_namespaces(manifest: &Manifest, shards: &Shards) {
+    manifest.namespaces.iter().for_each(|namespace| shards.add_namespace(namespace.id));
+}
+
+/// Loads a generation with as many threads as there are cores. Blocks are in the order of shards, so that each thread
+/// fills shards of its own.
+fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, shards: &Shards) -> Result<()> {
+    let meta = &generation.meta;
+    let reader = homes.open(meta)?;
+    if let [only] = &manifest.namespaces[..] {
+        shards.reserve(only.id, usize::try_from(meta.counters).unwrap_or(0));
+    }
+    let known = KnownNamespaces::new(manifest);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let per_thread = meta.blocks.div_ceil(threads).max(1);
+    let load = |from: u64| {
+        reader.read_blocks(from..meta.blocks.min(from + per_thread), &mut |index, block| {
+            let namespace = block.namespace();
+            let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
+            if !known.check(namespace).map_err(refused)? {
+                return Ok(());
+            }
+            block
+                .for_each(|key, value| match shards.load(namespace, key, Some(value)) {
+                    Some(_) => Ok(()),
+                    None => Err(Malformed { offset: 0, what: SHARD_IS_FULL }),
+                })
+                .map_err(|malformed| reader.corrupt_block(index, malformed))
+        })
+    };
+    std::thread::scope(|scope| {
+        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
+        let loaders: Vec<_> = starts.map(|from| scope.spawn(move || load(from))).collect();
+        loaders.into_iter().try_for_each(|loader| loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Which namespace numbers may be met on disk.
+struct KnownNamespaces {
+    live: Vec<bool>,
+}
+
+impl KnownNamespaces {
+    fn new(manifest: &Manifest) -> Self {
+        let mut live = vec![false; manifest.next_namespace as usize];
+        manifest.namespaces.iter().for_each(|namespace| live[usize::from(namespace.id)] = true);
+        Self { live }
+    }
+
+    /// Whether the namespace exists; if not, it was dropped after the bytes were written.
+    fn check(&self, namespace: NamespaceId) -> Result<bool, &'static str> {
+        self.live.get(usize::from(namespace)).copied().ok_or("names a namespace that was never created")
+    }
+}
+
+/// Replays the log after the snapshot, or all of it, and finds its end.
+fn replay_log(
+    storage: &dyn Storage,
+    layout: &Layout,
+    manifest: &Manifest,
+    generation: Option<&Generation>,
+    shards: &Shards,
+    report: &mut RecoveryReport,
+) -> Result<LogEnd> {
+    let from = generation.map_or(manifest.first_segment, |generation| generation.log_from);
+    // A snapshot may cover all of the log; its last segment still has the chain that the next one goes on from.
+    let start = from.min(manifest.last_segment).max(manifest.first_segment);
+    let mut end = LogEnd { next_segment: manifest.last_segment + 1, chain: 0, last_epoch: 0, last: None };
+    let mut replay = Replay::new(manifest, shards);
+    for number in start..=manifest.last_segment {
+        let path = log::segment_path(&layout.log, number);
+        let header = log::read_segment_header(storage, &path, manifest.store_id, number)
+            .map_err(|error| missing_is_damage(error, &path))?;
+        let (chain, last_epoch) = if number == start {
+            (None, header.first_epoch.saturating_sub(1))
+        } else {
+            (Some(end.chain), end.last_epoch)
+        };
+        let position = position(storage, layout, manifest, number)?;
+        let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
+        let found = log::read_segment(storage, &path, &expected, &mut |frame| {
+            if number < from { Ok(()) } else { replay.frame(&path, &frame) }
+        })?;
+        replay.end_segment();
+        if number >= from {
+            report.segments += 1;
+            report.frames += found.frames;
+            report.log_bytes += found.end;
+        }
+        report.closed_cleanly = found.sealed;
+        report.dropped_bytes = found.dropped_bytes;
+        report.dropped_at = (found.dropped_bytes > 0).then(|| (path.clone(), found.end));
+        end.chain = found.chain;
+        end.last_epoch = found.last_epoch;
+        end.last = Some(LastSegment {
+            number,
+            last_frame: found.last_frame,
+            end: found.end,
+            sealed: found.sealed,
+        });
+    }
+    report.changes = replay.changes;
+    report.last_time_ms = replay.last_time_ms;
+    report.last_epoch = end.last_epoch;
+    replay.finish();
+    check_later_segments(storage, layout, manifest)?;
+    Ok(end)
+}
+
+/// Where a segment stands, with the chain value that the segment after it names.
+pub(crate) fn position(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, number: u64) -> Result<Position> {
+    if number == manifest.last_segment {
+        return Ok(Position::Last);
+    }
+    let next = log::segment_path(&layout.log, number + 1);
+    let header = log::read_segment_header(storage, &next, manifest.store_id, number + 1)
+        .map_err(|error| missing_is_damage(error, &next))?;
+    Ok(Position::Before { next_chain: header.prev_chain })
+}
+
+/// A file that the manifest names and that is not there is damage.
+pub(crate) fn missing_is_damage(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::corrupt(path, 0, "the file is missing, and the manifest names it")
+        }
+        error => error,
+    }
+}
+
+/// A segment that the manifest does not name yet was created by a run that ended before its first frame. Anything in
+/// it means that the manifest is not the newest one.
+fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<()> {
+    for number in segment_numbers(storage, layout)?.into_iter().filter(|&number| number > manifest.last_segment) {
+        let path = log::segment_path(&layout.log, number);
+        let expected = Expected {
+            store_id: manifest.store_id,
+            number,
+            chain: None,
+            last_epoch: 0,
+            position: Position::Last,
+        };
+        let found = log::read_segment(storage, &path, &expected, &mut |_| Ok(()))?;
+        if found.frames > 0 || found.dropped_bytes > 0 {
+            return Err(Error::corrupt(&path, found.end, "the segment has frames, and the manifest does not name it"));
+        }
+    }
+    Ok(())
+}
+
+fn segment_numbers(storage: &dyn Storage, layout: &Layout) -> Result<Vec<u64>> {
+    let entries = storage.list(&layout.log).map_err(|error| Error::io("list", &layout.log, error))?;
+    Ok(entries.iter().filter_map(|entry| log::parse_segment_name(&entry.name)).collect())
+}
+
+/// Applies frames to the shards.
+struct Replay<'a> {
+    shards: &'a Shards,
+    known: KnownNamespaces,
+    /// What the segment's slots stand for: namespace, shard and slot in one word, to the place in memory.
+    places: HashMap<u64, Place, FixedState>,
+    /// Counters that were removed; their slots stay until the end, because a place may name them.
+    removed: Vec<(NamespaceId, Place)>,
+    changes: u64,
+    last_time_ms: Option<u64>,
+}
+
+/// Namespace and slot leave this many bits of a word for the shard.
+const SHARD_BITS: u32 = 16;
+
+impl<'a> Replay<'a> {
+    fn new(manifest: &Manifest, shards: &'a Shards) -> Self {
+        let known = KnownNamespaces::new(manifest);
+        Self { shards, known, places: HashMap::default(), removed: Vec::new(), changes: 0, last_time_ms: None }
+    }
+
+    fn frame(&mut self, path: &Path, frame: &FrameView<'_>) -> Result<()> {
+        self.last_time_ms = Some(frame.time_ms);
+        log::decode_body(frame.body, |namespace, shard, record| self.record(namespace, shard, record)).map_err(
+            |malformed| {
+                let offset = frame.body_offset() + malformed.offset as u64;
+                Error::corrupt(path, offset, format!("epoch {} {}", frame.epoch, malformed.what))
+            },
+        )
+    }
+
+    fn record(&mut self, namespace: NamespaceId, shard: u32, record: Record<'_>) -> Result<(), &'static str> {
+        if shard >> SHARD_BITS != 0 {
+            return Err("names a shard that no store has");
+        }
+        self.changes += 1;
+        if !self.known.check(namespace)? {
+            return Ok(());
+        }
+        let (slot, key, value) = match record {
+            Record::Set { slot, value } => (slot, None, Some(value)),
+            Record::NamedSet { slot, key, value } => (slot, Some(key), Some(value)),
+            Record::Removed { slot } => (slot, None, None),
+            Record::NamedRemoved { slot, key } => (slot, Some(key), None),
+        };
+        let name = u64::from(namespace) << (32 + SHARD_BITS) | u64::from(shard) << 32 | u64::from(slot);
+        let place = match key {
+            Some(key) => {
+                let place = self.shards.load(namespace, key, value).ok_or(SHARD_IS_FULL)?;
+                self.places.insert(name, place);
+                place
+            }
+            None => {
+                let place = *self.places.get(&name).ok_or("changes a slot that the segment has not named")?;
+                self.shards.load_at(namespace, place, value);
+                place
+            }
+        };
+        if value.is_none() {
+            self.removed.push((namespace, place));
+        }
+        Ok(())
+    }
+
+    /// The next segment names its slots anew.
+    fn end_segment(&mut self) {
+        self.places.clear();
+    }
+
+    fn finish(self) {
+        for (namespace, place) in self.removed {
+            self.shards.release_loaded(namespace, place);
+        }
+    }
+}
+
+/// Removes what runs that ended early have left.
+fn remove_leftovers(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, homes: &Homes) -> Result<()> {
+    let entries = storage.list(&layout.log).map_err(|error| Error::io("list", &layout.log, error))?;
+    for entry in entries.iter().filter(|entry| !entry.is_dir) {
+        let needed = manifest.first_segment..=manifest.last_segment;
+        let unneeded = log::parse_segment_name(&entry.name).is_some_and(|number| !needed.contains(&number));
+        if unneeded || log::is_temporary(&entry.name) {
+            let path = layout.log.join(&entry.name);
+            storage.remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+    }
+    let named = |number: &u64| manifest.generations.iter().any(|generation| generation.meta.number == *number);
+    homes.list()?.into_iter().filter(|number| !named(number)).try_for_each(|number| homes.remove(number))
+}

@@ -1,0 +1,70 @@
+//! The changes of one epoch in one shard: each changed counter once.
+
+use super::table::Table;
+use super::{NamespaceId, Touched};
+
+/// A counter's change over an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pending {
+    value: i64,
+    before: i64,
+    /// The counter's slot in its table.
+    pub(crate) slot: u32,
+    /// The counter's namespace.
+    pub(crate) namespace: NamespaceId,
+    /// Whether the counter exists at the epoch's end.
+    live: bool,
+}
+
+const _: () = assert!(size_of::<Pending>() == 24);
+
+impl Pending {
+    /// The value at the epoch's end, `None` when the counter was removed.
+    pub(crate) fn value(&self) -> Option<i64> {
+        self.live.then_some(self.value)
+    }
+
+    /// By how much the counter is different from the epoch before; an absent one reads 0.
+    pub(crate) fn delta(&self) -> i128 {
+        i128::from(self.value().unwrap_or(0)) - i128::from(self.before)
+    }
+}
+
+/// A dense list of changes. Each entry of a table holds a position in it as a hint (a sparse set, Briggs and
+/// Torczon 1993): the hint is right if and only if the list has the entry's own slot there. So coalescing is one
+/// compare and one store, and sealing an epoch has no entry to reset.
+#[derive(Debug, Default)]
+pub(super) struct EpochBuffer {
+    pub(super) epoch: u64,
+    pub(super) pending: Vec<Pending>,
+}
+
+impl EpochBuffer {
+    /// Whether position `mark` is this slot's.
+    #[inline]
+    pub(super) fn holds(&self, mark: u32, namespace: NamespaceId, slot: u32) -> bool {
+        self.pending
+            .get(mark as usize)
+            .is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
+    }
+
+    /// Notes what was done to a counter. A change without a slot is of nothing that is stored.
+    #[inline]
+    pub(super) fn note(&mut self, namespace: NamespaceId, touched: Touched, table: &mut Table) {
+        let Some(slot) = touched.slot else { return };
+        let (value, live) = (touched.after.unwrap_or(0), touched.after.is_some());
+        let mark = table.mark(slot);
+        match self.pending.get_mut(*mark as usize) {
+            Some(pending) if pending.slot == slot && pending.namespace == namespace => {
+                pending.value = value;
+                pending.live = live;
+            }
+            _ => {
+                // Four billion changes of 24 bytes do not fit the memory of one shard.
+                *mark = self.pending.len() as u32;
+                let before = touched.before.unwrap_or(0);
+                self.pending.push(Pending { value, before, slot, namespace, live });
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The counters in memory, lock-striped, and the epochs that their changes belong to. Knows nothing of disks.
+//!
+//! # The epoch protocol
+//!
+//! One atomic holds the number of the open epoch. A change reads it *while it holds its shard's lock*, writes its
+//! value into the table and into the shard's buffer of that epoch: one slot per changed counter, holding its
+//! newest value. When the shard's buffer is of an older epoch, the change first sets it aside as sealed, which
+//! moves a pointer. A batch takes all its locks and then reads the epoch once, so that it is in one epoch, whole.
+//!
+//! [`Shards::advance`] opens the next epoch. [`Shards::collect`] then visits every shard under its lock and takes the
+//! buffer of the epoch before: after that visit no change can enter it, because whoever takes the lock later reads
+//! the advanced number. So a shard holds at most one sealed and one open buffer, and nothing stops the world.
+//!
+//! # Locks and atomics
+//!
+//! - `stripes[n]`: a mutex around the shard's tables and buffers. Several are taken together only by
+//!   [`Shards::apply_batch`], in ascending order.
+//! - `epoch`: one word with the open epoch's number, whether that epoch has changes, and whether changes are refused.
+//!   Changes read it, and the first of an epoch marks it, under a stripe's lock. Only the committer advances it, which
+//!   clears the mark in the same step: a mark can never be lost or be taken for another epoch's.
+
+mod batch;
+mod change;
+mod entry;
+mod epoch;
+mod table;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::hash::{BuildHasher, Hasher};
+
+use crossbeam::utils::CachePadded;
+use foldhash::fast::FixedState;
+
+use crate::options::CounterOptions;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+
+pub(crate) use batch::{BatchChange, BatchOutcome};
+pub(crate) use change::{Change, Refusal};
+pub(crate) use epoch::Pending;
+pub(crate) use walk::{Chunk, Place};
+
+use change::evaluate;
+use epoch::EpochBuffer;
+use table::Table;
+
+/// The number of a namespace. Never used twice in a store's life.
+pub(crate) type NamespaceId = u16;
+
+/// Set in the epoch word when the store takes no more changes.
+const HALTED: u64 = 1 << 63;
+
+/// Set in the epoch word when the open epoch has changes.
+const DIRTY: u64 = 1 << 62;
+
+/// The epoch's number in the epoch word.
+const NUMBER: u64 = DIRTY - 1;
+
+/// hashbrown tags its slots with the top seven bits of the hash, so the shard is chosen by the bits below them.
+const TAG_BITS: u32 = 7;
+
+/// All counters of a store.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    stripes: Box<[CachePadded<Mutex<Shard>>]>,
+    epoch: CachePadded<AtomicU64>,
+    hasher: FixedState,
+}
+
+/// What one lock protects.
+#[derive(Debug, Default)]
+struct Shard {
+    /// By namespace number; `None` where this shard has no counter of it yet or it was dropped.
+    tables: Vec<Option<Box<Table>>>,
+    open: EpochBuffer,
+    sealed: Option<EpochBuffer>,
+    /// An empty buffer with room, for the next epoch.
+    spare: Vec<Pending>,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Applied {
+    /// The value before, 0 for an absent counter.
+    pub(crate) previous: i64,
+    /// The value now, 0 for an absent counter.
+    pub(crate) value: i64,
+    /// Whether anything is different now.
+    pub(crate) changed: bool,
+    /// The epoch whose durability makes what was seen and done durable.
+    pub(crate) epoch: u64,
+    /// Whether the open epoch had no changes before, so that the committer may be asleep.
+    pub(crate) first: bool,
+}
+
+impl Shards {
+    /// Empty shards in epoch 1. `seed` keeps key hashes from being predictable, and stays the same
+    /// over a store's life, so that a snapshot's order suits the shards it is loaded into.
+    pub(crate) fn new(count: usize, seed: u64) -> Self {
+        Self {
+            stripes: (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect(),
+            epoch: CachePadded::new(AtomicU64::new(1)),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.stripes.len()
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        hash_key(&self.hasher, key)
+    }
+
+    #[inline]
+    fn stripe_of(&self, hash: u64) -> usize {
+        // The count is a power of two; the mask keeps the index in range for the compiler too.
+        ((hash >> (64 - TAG_BITS - self.stripes.len().trailing_zeros())) as usize) & (self.stripes.len() - 1)
+    }
+
+    #[inline]
+    fn lock(&self, stripe: usize) -> MutexGuard<'_, Shard> {
+        self.stripes[stripe].lock()
+    }
+
+    /// Applies one change to one counter.
+    #[inline]
+    pub(crate) fn apply(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+        change: Change,
+        bounds: &CounterOptions,
+    ) -> Result<Applied, Refusal> {
+        let hash = self.hash(key);
+        let mut guard = self.lock(self.stripe_of(hash));
+        let shard = &mut *guard;
+        let word = self.enter()?;
+        let open = shard.open_buffer(word & NUMBER);
+        let touched = shard.change(namespace, hash, key, change, bounds, &self.hasher)?;
+        let Touched { slot, before, after } = touched;
+        let changed = before != after;
+        if changed {
+            shard.note(namespace, touched);
+        }
+        // What was only seen is older than the open epoch, unless that has it too; the one before may still be on
+        // its way to the disk.
+        let newest = changed || slot.is_some_and(|slot| shard.is_pending(namespace, slot));
+        let epoch = if newest { open } else { open - 1 };
+        let first = changed && self.mark_dirty(word);
+        Ok(Applied { previous: before.unwrap_or(0), value: after.unwrap_or(0), changed, epoch, first })
+    }
+
+    /// The epoch word, unless changes are refused. Read under a stripe's lock.
+    #[inline]
+    fn enter(&self) -> Result<u64, Refusal> {
+        let word = self.epoch.load(Ordering::Acquire);
+        if word & HALTED == 0 { Ok(word) } else { Err(Refusal::Halted) }
+    }
+
+    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When the word is another by now,
+    /// either somebody else was first, or the committer has advanced and takes the change anyway.
+    #[inline]
+    fn mark_dirty(&self, word: u64) -> bool {
+        word & DIRTY == 0
+            && self.epoch.compare_exchange(word, word | DIRTY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// A counter's value, `None` when it is absent.
+    #[inline]
+    pub(crate) fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<i64>, Refusal> {
+        let hash = self.hash(key);
+        let shard = self.lock(self.stripe_of(hash));
+        if self.is_halted() {
+            return Err(Refusal::Halted);
+        }
+        let table = shard.table(namespace)?;
+        Ok(table.find(hash, key).and_then(|slot| table.value(slot)))
+    }
+
+    /// The open epoch's number.
+    pub(crate) fn open_epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire) & NUMBER
+    }
+
+    /// The newest epoch that has changes or had its turn: when it is durable, everything done so far is.
+    pub(crate) fn newest_epoch(&self) -> u64 {
+        let word = self.epoch.load(Ordering::Acquire);
+        if word & DIRTY == 0 { (word & NUMBER) - 1 } else { word & NUMBER }
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.epoch.load(Ordering::Acquire) & HALTED != 0
+    }
+
+    /// Whether the open epoch has changes.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.epoch.load(Ordering::Acquire) & DIRTY != 0
+    }
+
+    /// Refuses every later change. Those that hold a lock now may still finish; the next [`Shards::advance`] and
+    /// [`Shards::collect`] catch them.
+    pub(crate) fn halt(&self) {
+        self.epoch.fetch_or(HALTED, Ordering::AcqRel);
+    }
+
+    /// Chooses the first epoch, while nothing but the opening of the store uses the shards. At least 1, so that there
+    /// is an epoch before.
+    pub(crate) fn start_at(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Opens the next epoch and returns the one before, which [`Shards::collect`] must take before the next call.
+    /// Called by the committer only; changes and halts may come in between, and only touch the other bits.
+    pub(crate) fn advance(&self) -> u64 {
+        let mut word = self.epoch.load(Ordering::Acquire);
+        loop {
+            let next = (word & HALTED) | ((word & NUMBER) + 1);
+            match self.epoch.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return word & NUMBER,
+                Err(found) => word = found,
+            }
+        }
+    }
+
+    /// Takes every change of `epoch` and before. `out[n]` becomes what shard `n` had; the buffers in it are used
+    /// again. Returns the number of changes.
+    pub(crate) fn collect(&self, epoch: u64, out: &mut [Vec<Pending>]) -> usize {
+        let mut changes = 0;
+        for (stripe, out) in self.stripes.iter().zip(out) {
+            out.clear();
+            stripe.lock().take_sealed(epoch, out);
+            changes += out.len();
+        }
+        changes
+    }
+
+    /// Gives a namespace its place in every shard. Its counters are those that are added after.
+    pub(crate) fn add_namespace(&self, namespace: NamespaceId) {
+        for stripe in &self.stripes {
+            let mut shard = stripe.lock();
+            let index = usize::from(namespace);
+            if shard.tables.len() <= index {
+                shard.tables.resize_with(index + 1, || None);
+            }
+            shard.tables[index].get_or_insert_default();
+        }
+    }
+
+    /// Forgets a namespace with all its counters, and their changes that are not collected yet.
+    pub(crate) fn drop_namespace(&self, namespace: NamespaceId) {
+        for stripe in &self.stripes {
+            let table = {
+                let mut shard = stripe.lock();
+                shard.tables.get_mut(usize::from(namespace)).and_then(Option::take)
+            };
+            // Outside the lock: giving back a large table takes long.
+            drop(table);
+        }
+    }
+
+    /// Live counters of a namespace.
+    pub(crate) fn len(&self, namespace: NamespaceId) -> Result<usize, Refusal> {
+        let mut len = 0;
+        for stripe in &self.stripes {
+            len += stripe.lock().table(namespace)?.len();
+        }
+        Ok(len)
+    }
+
+    /// Live counters of all namespaces, and the bytes of memory that they and the epoch buffers take.
+    pub(crate) fn counters_and_memory(&self) -> (u64, u64) {
+        let (mut counters, mut bytes) = (0, self.stripes.len() * size_of::<CachePadded<Mutex<Shard>>>());
+        for stripe in &self.stripes {
+            let shard = stripe.lock();
+            for table in shard.tables.iter().flatten() {
+                counters += table.len();
+                bytes += size_of::<Table>() + table.memory_bytes();
+            }
+            let sealed = shard.sealed.as_ref().map_or(0, |sealed| sealed.pending.capacity());
+            let pending = shard.open.pending.capacity() + sealed + shard.spare.capacity();
+            bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>() + pending * size_of::<Pending>();
+        }
+        (counters as u64, bytes as u64)
+    }
+}
+
+#[inline]
+fn hash_key(hasher: &FixedState, key: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(key);
+    state.finish()
+}
+
+/// What a change did to a table. `slot` is `None` when the key has none, before and after.
+#[derive(Debug, Clone, Copy)]
+struct Touched {
+    slot: Option<u32>,
+    before: Option<i64>,
+    after: Option<i64>,
+}
+
+impl Shard {
+    #[inline]
+    fn table(&self, namespace: NamespaceId) -> Result<&Table, Refusal> {
+        self.tables.get(usize::from(namespace)).and_then(Option::as_deref).ok_or(Refusal::NoNamespace)
+    }
+
+    #[inline]
+    fn table_mut(&mut self, namespace: NamespaceId) -> Result<&mut Table, Refusal> {
+        self.tables.get_mut(usize::from(namespace)).and_then(Option::as_deref_mut).ok_or(Refusal::NoNamespace)
+    }
+
+    /// Applies a change to the table alone; the epoch's buffer is the caller's.
+    #[inline]
+    fn change(
+        &mut self,
+        namespace: NamespaceId,
+        hash: u64,
+        key: &[u8],
+        change: Change,
+        bounds: &CounterOptions,
+        hasher: &FixedState,
+    ) -> Result<Touched, Refusal> {
+        let table = self.table_mut(namespace)?;
+        let slot = table.find(hash, key);
+        let before = slot.and_then(|slot| table.value(slot));
+        let after = evaluate(before, change, bounds)?;
+        let slot = match (slot, after) {
+            _ if before == after => slot,
+            (Some(slot), after) => {
+                table.set_value(slot, after);
+                Some(slot)
+            }
+            (None, Some(value)) => {
+                let slot = table.insert(hash, key, value, |key| hash_key(hasher, key));
+                Some(slot.ok_or(Refusal::TableFull)?)
+            }
+            (None, None) => None,
+        };
+        Ok(Touched { slot, before, after })
+    }
+
+    /// Makes `epoch` the open one and returns it. The buffer of an older epoch is sealed.
+    #[inline]
+    fn open_buffer(&mut self, epoch: u64) -> u64 {
+        if self.open.epoch != epoch {
+            self.turn_over(epoch);
+        }
+        epoch
+    }
+
+    #[cold]
+    fn turn_over(&mut self, epoch: u64) {
+        if !self.open.pending.is_empty() {
+            let next = EpochBuffer { epoch, pending: std::mem::take(&mut self.spare) };
+            self.sealed = Some(std::mem::replace(&mut self.open, next));
+        }
+        self.open.epoch = epoch;
+    }
+
+    /// Writes what was done to a counter into the open epoch's buffer.
+    #[inline]
+    fn note(&mut self, namespace: NamespaceId, touched: Touched) {
+        if let Some(Some(table)) = self.tables.get_mut(usize::from(namespace)) {
+            self.open.note(namespace, touched, table);
+        }
+    }
+
+    /// Moves the changes of `epoch` and before into `out`, which is empty.
+    fn take_sealed(&mut self, epoch: u64, out: &mut Vec<Pending>) {
+        if let Some(sealed) = self.sealed.take() {
+            self.spare = std::mem::replace(out, sealed.pending);
+        } else if self.open.epoch <= epoch {
+            std::mem::swap(&mut self.open.pending, out);
+        }
+    }
+
+    /// Whether the open epoch has a change of this slot.
+    fn is_pending(&mut self, namespace: NamespaceId, slot: u32) -> bool {
+        let Some(Some(table)) = self.tables.get_mut(usize::from(namespace)) else { return false };
+        let mark = *table.mark(slot);
+        self.open.holds(mark, namespace, slot)
+    }
+}

@@ -1,0 +1,172 @@
+//! The counters of one namespace in one shard: a slab of entries and a hash index of slot numbers.
+//!
+//! A counter keeps its slot for as long as it exists, so that a snapshot can walk the slab in short steps while
+//! it changes, and the log can name a counter by its slot.
+
+use hashbrown::HashTable;
+
+use super::entry::{Entry, SpilledKeys};
+
+/// Slot numbers are `u32`; one is left out so that a count of slots fits too.
+const MAX_SLOTS: usize = u32::MAX as usize;
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    index: HashTable<u32>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    keys: SpilledKeys,
+    live: usize,
+}
+
+impl Table {
+    /// The slot of a key that is live, or removed and not released yet.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let same = |&slot: &u32| self.keys.key(&self.entries[slot as usize]) == key;
+        self.index.find(hash, same).copied()
+    }
+
+    /// Takes a slot for a key that has none. `None` when the table can hold no more.
+    ///
+    /// The index may have to grow, which moves every slot number once; `rehash` gives the hash of a key.
+    pub(super) fn insert(&mut self, hash: u64, key: &[u8], value: i64, rehash: impl Fn(&[u8]) -> u64) -> Option<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.grow_slab()?,
+        };
+        let entry = &mut self.entries[slot as usize];
+        self.keys.assign(entry, key);
+        entry.value = value;
+        self.live += 1;
+        let (entries, keys) = (&self.entries, &self.keys);
+        self.index.insert_unique(hash, slot, |&slot| rehash(keys.key(&entries[slot as usize])));
+        Some(slot)
+    }
+
+    fn grow_slab(&mut self) -> Option<u32> {
+        let len = self.entries.len();
+        if len >= MAX_SLOTS {
+            return None;
+        }
+        if len == self.entries.capacity() {
+            // An eighth at a time: doubling would leave up to half of the slab unused.
+            self.entries.reserve_exact((len / 8).max(16));
+        }
+        self.entries.push(Entry::vacant());
+        Some(len as u32)
+    }
+
+    /// Sets the value in a slot that is in use, or removes the counter while it keeps its slot.
+    #[inline]
+    pub(super) fn set_value(&mut self, slot: u32, value: Option<i64>) {
+        let entry = &mut self.entries[slot as usize];
+        let was_live = entry.is_live();
+        entry.set_live_value(value);
+        self.live = self.live - usize::from(was_live) + usize::from(value.is_some());
+    }
+
+    /// Gives a slot back, with its key. The slot must be in use.
+    pub(super) fn release(&mut self, slot: u32, hash: impl Fn(&[u8]) -> u64) {
+        let entry = &mut self.entries[slot as usize];
+        let hash = hash(self.keys.key(entry));
+        if let Ok(indexed) = self.index.find_entry(hash, |&other| other == slot) {
+            indexed.remove();
+        }
+        self.live -= usize::from(entry.is_live());
+        self.keys.vacate(entry);
+        self.free.push(slot);
+    }
+
+    #[inline]
+    pub(super) fn value(&self, slot: u32) -> Option<i64> {
+        self.entries.get(slot as usize).and_then(Entry::live_value)
+    }
+
+    /// The key in a slot; `None` when it is vacant.
+    pub(super) fn key(&self, slot: u32) -> Option<&[u8]> {
+        let entry = self.entries.get(slot as usize)?;
+        (!entry.is_vacant()).then(|| self.keys.key(entry))
+    }
+
+    #[inline]
+    pub(super) fn mark(&mut self, slot: u32) -> &mut u32 {
+        &mut self.entries[slot as usize].mark
+    }
+
+    /// Live counters.
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Slots that are not vacant.
+    pub(super) fn used(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Slots, live or not: what a walk has to pass.
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Makes room for a known number of further counters at once.
+    pub(super) fn reserve(&mut self, counters: usize, rehash: impl Fn(&[u8]) -> u64) {
+        let (entries, keys) = (&self.entries, &self.keys);
+        self.index.reserve(counters, |&slot| rehash(keys.key(&entries[slot as usize])));
+        self.entries.reserve_exact(counters);
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.index.allocation_size()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.keys.memory_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few different hashes, so that many keys share one.
+    fn hash(key: &[u8]) -> u64 {
+        key.iter().map(|&byte| u64::from(byte)).sum::<u64>() % 7
+    }
+
+    #[test]
+    fn a_table_answers_as_a_map_does() {
+        let mut table = Table::default();
+        let mut model = std::collections::BTreeMap::new();
+        let mut state = 1u64;
+        for step in 0..20_000i64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let key = format!("{:0>1$}", (state >> 33) % 300, ((state >> 40) % 2 * 30) as usize);
+            let slot = table.find(hash(key.as_bytes()), key.as_bytes());
+            match (slot, (state >> 50) % 3) {
+                (Some(slot), 0) => {
+                    table.release(slot, hash);
+                    model.remove(&key);
+                }
+                (Some(slot), 1) => {
+                    table.set_value(slot, None);
+                    model.insert(key, None);
+                }
+                (Some(slot), _) => {
+                    table.set_value(slot, Some(step));
+                    model.insert(key, Some(step));
+                }
+                (None, _) => {
+                    assert!(!model.contains_key(&key));
+                    table.insert(hash(key.as_bytes()), key.as_bytes(), step, hash).unwrap();
+                    model.insert(key, Some(step));
+                }
+            }
+        }
+        assert_eq!(table.len(), model.values().flatten().count());
+        for (key, value) in model {
+            let slot = table.find(hash(key.as_bytes()), key.as_bytes()).unwrap();
+            assert_eq!((table.key(slot), table.value(slot)), (Some(key.as_bytes()), value));
+        }
+        assert!(table.slots() <= 600, "released slots are used again");
+    }
+}

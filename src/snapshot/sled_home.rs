@@ -1,0 +1,406 @@
+//! The sled home: a generation is a directory with a sled database, keyed by block number.
+//!
+//! sled 0.34.7 is believed in nothing that matters here:
+//!
+//! - It never calls fsync on its data file when it flushes, so every file and directory is synced here.
+//! - Opening a database writes to it: the end of the last segment and every free segment are filled with
+//!   zeros, and a recovery that got further than the last one writes a `snap.*` file. Reading may merge
+//!   small nodes. So a new generation is opened, read whole and closed again *until no file changes any
+//!   more*. From then on sled only ever rewrites bytes with the same bytes, in place: a generation is never
+//!   modified, needs no room on a full disk, and cannot be torn by a power cut.
+//! - Its recovery panics on some damage and drops data on other damage without a word. So each raw byte
+//!   is compared with the generation's checksums ([`Sums`]) before sled sees it, and every block again after.
+//! - Panics are caught.
+//! - Its threads may hold the database for a moment after it was dropped. Nothing is read, synced, opened or
+//!   renamed before they let go of sled's lock on the file.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::sums::{self, Sums};
+use super::{
+    Block, GenerationMeta, GenerationReader, GenerationWriter, HomeKind, Malformed, Shelf, SnapshotHome, Tally,
+};
+use crate::storage::Storage;
+use crate::{Error, Result};
+
+/// sled's data file, which it also locks.
+const DATA_FILE: &str = "db";
+
+/// sled keeps what was read in any case; this bounds what it keeps of what was written.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// How often a generation is opened and read for its files to come to rest. Measured: 1 to 3 times.
+const MAX_SETTLE_PASSES: usize = 16;
+
+/// How long a database that was closed may stay locked by sled's own threads. Measured: a few milliseconds.
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// A list of files is never longer than this, because a generation has few files: 16 MiB of list stand for 4 TiB.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
+/// Keeps generations in sled.
+#[derive(Debug)]
+pub(crate) struct SledHome {
+    storage: Arc<dyn Storage>,
+    shelf: Shelf,
+}
+
+impl SledHome {
+    /// A home in `dir`, which is created with the first generation. sled goes to the real file system by
+    /// itself, so `storage` must be that too.
+    pub(crate) fn new(storage: Arc<dyn Storage>, dir: PathBuf) -> Self {
+        Self { storage, shelf: Shelf { dir } }
+    }
+}
+
+impl SnapshotHome for SledHome {
+    fn create(&self, number: u64) -> Result<Box<dyn GenerationWriter>> {
+        let storage = Arc::clone(&self.storage);
+        let shelf = self.shelf.clone();
+        shelf.remove(&*storage, number)?;
+        let path = shelf.temporary(number);
+        storage.create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
+        let mut writer = SledWriter { storage, shelf, number, path, database: None, tally: Tally::new(number) };
+        writer.database = Some(Database::open(&writer.path).map_err(|e| e.while_writing(&writer.path))?);
+        Ok(Box::new(writer))
+    }
+
+    fn open(&self, meta: &GenerationMeta) -> Result<Box<dyn GenerationReader>> {
+        let path = self.shelf.directory(meta.number);
+        read_sums(&*self.storage, &path, meta)?.verify(&*self.storage, &path)?;
+        Ok(Box::new(SledReader::open(&*self.storage, path, meta.number, meta.blocks)?))
+    }
+
+    fn list(&self) -> Result<Vec<u64>> {
+        self.shelf.list(&*self.storage)
+    }
+
+    fn remove(&self, number: u64) -> Result<()> {
+        self.shelf.remove(&*self.storage, number)
+    }
+}
+
+#[derive(Debug)]
+struct SledWriter {
+    storage: Arc<dyn Storage>,
+    shelf: Shelf,
+    number: u64,
+    /// The temporary directory; empty when there is none to remove any more.
+    path: PathBuf,
+    database: Option<Database>,
+    tally: Tally,
+}
+
+impl GenerationWriter for SledWriter {
+    fn write_block(&mut self, bytes: &[u8]) -> Result<()> {
+        let index = self.tally.blocks;
+        let block = Block::parse(bytes, self.number, index).map_err(|m| Error::corrupt(&self.path, 0, m.what))?;
+        self.tally.add(&block);
+        let Some(database) = &self.database else { return Err(Error::Closed) };
+        database
+            .call(|db| db.insert(index.to_be_bytes(), bytes).map(drop))
+            .map_err(|failure| failure.while_writing(&self.path))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<GenerationMeta> {
+        let Some(database) = self.database.take() else { return Err(Error::Closed) };
+        database.call(|db| db.flush().map(drop)).map_err(|failure| failure.while_writing(&self.path))?;
+        drop(database);
+        wait_until_unlocked(&*self.storage, &self.path)?;
+
+        let sums = self.settle()?;
+        let list = sums.encode(self.number);
+        self.write_list(&list)?;
+        self.sync(&sums)?;
+        self.shelf.publish(&*self.storage, &self.path, &self.shelf.directory(self.number))?;
+        self.path = PathBuf::new();
+        Ok(GenerationMeta {
+            number: self.number,
+            home: HomeKind::Sled,
+            blocks: self.tally.blocks,
+            counters: self.tally.counters,
+            bytes: self.tally.bytes,
+            disk_bytes: sums.total_len() + list.len() as u64,
+            digest: self.tally.digest.value(),
+            files_digest: sums::digest(&list, self.number),
+        })
+    }
+}
+
+impl SledWriter {
+    /// Opens, verifies and closes the database until doing so changes none of its files.
+    fn settle(&self) -> Result<Sums> {
+        let mut before = Sums::of(&*self.storage, &self.path)?;
+        for _ in 0..MAX_SETTLE_PASSES {
+            let reader = SledReader::open(&*self.storage, self.path.clone(), self.number, self.tally.blocks)?;
+            self.tally.verify(self.number, &reader, &self.path)?;
+            drop(reader);
+            wait_until_unlocked(&*self.storage, &self.path)?;
+            let after = Sums::of(&*self.storage, &self.path)?;
+            if after == before {
+                return Ok(after);
+            }
+            before = after;
+        }
+        let what = format!("sled still changes its files when opened for the {MAX_SETTLE_PASSES}th time");
+        Err(Error::io("settle", &self.path, io::Error::other(what)))
+    }
+
+    fn write_list(&self, list: &[u8]) -> Result<()> {
+        let path = self.path.join(sums::FILE_NAME);
+        let file = self.storage.create(&path).map_err(|e| Error::io("create", &path, e))?;
+        file.write_all_at(list, 0).map_err(|e| Error::io("write", &path, e))
+    }
+
+    fn sync(&self, sums: &Sums) -> Result<()> {
+        for name in sums.names().chain([sums::FILE_NAME]) {
+            let path = self.path.join(name);
+            let file = self.storage.open(&path).map_err(|e| Error::io("open", &path, e))?;
+            file.sync().map_err(|e| Error::io("sync", &path, e))?;
+        }
+        let entries = self.storage.list(&self.path).map_err(|e| Error::io("list", &self.path, e))?;
+        let inner = entries.iter().filter(|entry| entry.is_dir).map(|entry| self.path.join(&entry.name));
+        for path in inner.chain([self.path.clone()]) {
+            self.storage.sync_dir(&path).map_err(|e| Error::io("sync", &path, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SledWriter {
+    fn drop(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
+        drop(self.database.take());
+        if let Err(error) = self.storage.remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "an unfinished snapshot could not be removed");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SledReader {
+    database: Database,
+    path: PathBuf,
+    generation: u64,
+    blocks: u64,
+}
+
+impl SledReader {
+    /// Opens a database whose files were verified, or have just been written.
+    fn open(storage: &dyn Storage, path: PathBuf, generation: u64, blocks: u64) -> Result<Self> {
+        wait_until_unlocked(storage, &path)?;
+        remove_unfinished(storage, &path)?;
+        let database = Database::open(&path).map_err(|failure| failure.while_reading(&path))?;
+        Ok(Self { database, path, generation, blocks })
+    }
+}
+
+impl GenerationReader for SledReader {
+    fn read_blocks(&self, range: Range<u64>, visit: &mut dyn FnMut(u64, &Block<'_>) -> Result<()>) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let missing = |index| Error::corrupt(&self.path, 0, format!("block {index} is missing"));
+        if range.end > self.blocks {
+            return Err(missing(self.blocks));
+        }
+        for index in range {
+            // Looking each block up is quicker than sled's iterator, and holds a third less in memory.
+            let found = self.database.call(|db| db.get(index.to_be_bytes()));
+            let found = found.map_err(|failure| failure.while_reading(&self.path))?;
+            let bytes = found.ok_or_else(|| missing(index))?;
+            let block = Block::parse(&bytes, self.generation, index).map_err(|m| self.corrupt_block(index, m))?;
+            visit(index, &block)?;
+        }
+        Ok(())
+    }
+
+    fn corrupt_block(&self, index: u64, malformed: Malformed) -> Error {
+        // Where in its file sled put the block is not known; the offset is the one in the block.
+        Error::corrupt(&self.path, malformed.offset, format!("block {index}: {}", malformed.what))
+    }
+}
+
+/// An open sled database, which does not panic.
+struct Database(Option<sled::Db>);
+
+impl Database {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let config = sled::Config::new()
+            .path(path)
+            .mode(sled::Mode::HighThroughput)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .use_compression(false);
+        guarded(|| config.open()).map(|db| Self(Some(db)))
+    }
+
+    fn call<T>(&self, act: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, Failure> {
+        match &self.0 {
+            Some(db) => guarded(|| act(db)),
+            None => Err(Failure::Sled(sled::Error::ReportableBug("the database is closed".to_owned()))),
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        if let Err(failure) = guarded(|| {
+            drop(db);
+            Ok(())
+        }) {
+            tracing::warn!(?failure, "sled failed while it closed a snapshot");
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    // sled's own Debug prints every key and value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+/// How a call into sled went wrong.
+#[derive(Debug)]
+enum Failure {
+    Sled(sled::Error),
+    Panic(String),
+}
+
+impl Failure {
+    fn while_writing(self, path: &Path) -> Error {
+        match self {
+            Self::Sled(sled::Error::Io(error)) => Error::io("write", path, error),
+            Self::Sled(error) => Error::io("write", path, io::Error::other(error)),
+            Self::Panic(what) => Error::io("write", path, io::Error::other(format!("sled panicked: {what}"))),
+        }
+    }
+
+    fn while_reading(self, path: &Path) -> Error {
+        match self {
+            Self::Sled(sled::Error::Io(error)) => Error::io("read", path, error),
+            Self::Sled(error) => Error::corrupt(path, 0, format!("sled: {error}")),
+            Self::Panic(what) => Error::corrupt(path, 0, format!("sled panicked: {what}")),
+        }
+    }
+}
+
+/// Calls into sled.
+fn guarded<T>(act: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
+    // What a panic may have left half-done is only ever dropped.
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(result) => result.map_err(Failure::Sled),
+        Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message").to_owned()
+}
+
+/// Waits for sled's own threads to let go of a database that was closed.
+fn wait_until_unlocked(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let path = dir.join(DATA_FILE);
+    let started = Instant::now();
+    while storage.try_lock(&path).map_err(|e| Error::io("lock", &path, e))?.is_none() {
+        if started.elapsed() > MAX_LOCK_WAIT {
+            return Err(Error::Locked { path });
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Removes what sled left of a file that it did not finish, which its next open would trip over.
+fn remove_unfinished(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let entries = storage.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    for entry in entries.iter().filter(|entry| !entry.is_dir && sums::is_unfinished(&entry.name)) {
+        let path = dir.join(&entry.name);
+        storage.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
+    Ok(())
+}
+
+/// The list of the generation's files, once it is known to be the one that was written.
+fn read_sums(storage: &dyn Storage, dir: &Path, meta: &GenerationMeta) -> Result<Sums> {
+    let path = dir.join(sums::FILE_NAME);
+    let file = match storage.open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::corrupt(&path, 0, "the file is missing")),
+        opened => opened.map_err(|e| Error::io("open", &path, e))?,
+    };
+    let len = file.len().map_err(|e| Error::io("read", &path, e))?.min(MAX_LIST_BYTES);
+    let mut list = vec![0; len as usize];
+    let read = file.read_at(&mut list, 0).map_err(|e| Error::io("read", &path, e))?;
+    list.truncate(read);
+    let sums = Sums::decode(&list, meta.number).filter(|_| sums::digest(&list, meta.number) == meta.files_digest);
+    sums.ok_or_else(|| Error::corrupt(&path, 0, "the list of the snapshot's files is not the one that was written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::snapshot::tests;
+    use crate::storage::RealStorage;
+
+    #[test]
+    fn a_panic_of_sled_is_an_error() {
+        let panics = || guarded(|| -> sled::Result<()> { panic!("segment {} was torn", 3) });
+        let reading = panics().unwrap_err().while_reading(Path::new("dir"));
+        assert!(reading.is_corrupt());
+        assert_eq!(reading.to_string(), "dir is corrupt at byte 0: sled panicked: segment 3 was torn");
+        let writing = panics().unwrap_err().while_writing(Path::new("dir"));
+        assert!(matches!(writing, Error::Io { action: "write", .. }));
+    }
+
+    #[test]
+    fn damage_that_reached_sled_would_still_not_be_believed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+        let meta = tests::write(&home, 1, 20_000);
+        let files = tests::files_of(dir.path());
+        let path = home.shelf.directory(1);
+        let data = path.join(DATA_FILE);
+        let mut refused = 0;
+        for i in 0..100 {
+            let mut damaged = files[&data].clone();
+            let at = i * 7919 % damaged.len();
+            damaged[at] ^= 0x10;
+            fs::write(&data, &damaged).unwrap();
+            let read = SledReader::open(&*home.storage, path.clone(), 1, meta.blocks);
+            refused += usize::from(read.and_then(|reader| tests::check_blocks(&reader, &meta)).is_err());
+            wait_until_unlocked(&*home.storage, &path).unwrap();
+            tests::restore(dir.path(), &files);
+        }
+        assert!(refused > 0, "no damage hit a block");
+    }
+
+    #[test]
+    fn a_generation_that_is_still_open_is_waited_for() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+        let meta = tests::write(&home, 1, 100);
+        let reader = home.open(&meta).unwrap();
+        thread::scope(|scope| {
+            let second = scope.spawn(|| home.open(&meta).unwrap());
+            thread::sleep(Duration::from_millis(50));
+            assert!(!second.is_finished());
+            drop(reader);
+            drop(second.join().unwrap());
+        });
+    }
+}
