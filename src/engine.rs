@@ -103,11 +103,8 @@ impl Engine {
         let lock = take_lock(&*storage, &layout, exists)?;
         // Another opener may have created the store in the meantime.
         let exists = inspect(&*storage, &layout)?;
-        let manifest = if exists {
-            ManifestFile::open(Arc::clone(&storage), &layout.root)?
-        } else {
-            create(&storage, &layout)?
-        };
+        let manifest =
+            if exists { ManifestFile::open(Arc::clone(&storage), &layout.root)? } else { create(&storage, &layout)? };
         let homes = Homes::new(&storage, &layout.snapshot, options.snapshot_home);
         let recovered = recover(&*storage, &layout, &manifest, &homes, &*clock, options.shards)?;
         let Recovered { shards, log_end, mut report } = recovered;
@@ -122,8 +119,7 @@ impl Engine {
             meter: Arc::new(Meter::default()),
             clock,
         };
-        let (store_id, names) =
-            shared.manifest.read(|manifest| (manifest.store_id, manifest.namespaces.clone()));
+        let (store_id, names) = shared.manifest.read(|manifest| (manifest.store_id, manifest.namespaces.clone()));
         names.into_iter().for_each(|namespace| shared.subscribers.name(namespace.id, namespace.name));
         let mut log =
             LogWriter::new(Arc::clone(&storage), layout.log.clone(), store_id, log_end, options.segment_bytes);
@@ -527,7 +523,9 @@ pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
     for entry in entries {
         let ours = match entry.name.as_str() {
             "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
-            "log" | "snapshot" => entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty()),
+            "log" | "snapshot" => {
+                entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty())
+            }
             _ => false,
         };
         if !ours {

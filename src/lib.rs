@@ -32,9 +32,7 @@ pub use clock::{Clock, SystemClock};
 pub use counters::{Counters, Iter};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};
-pub use options::{
-    AtBound, CounterOptions, Durability, MAX_BATCH_CHANGES, MAX_KEY_BYTES, Options, SnapshotHome,
-};
+pub use options::{AtBound, CounterOptions, Durability, MAX_BATCH_CHANGES, MAX_KEY_BYTES, Options, SnapshotHome};
 pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
 pub use recovery::RecoveryReport;
 pub use stats::{LatencySummary, Stats};

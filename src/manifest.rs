@@ -97,9 +97,7 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        for word in
-            [self.store_id, self.hash_seed, self.first_segment, self.last_segment, self.next_generation]
-        {
+        for word in [self.store_id, self.hash_seed, self.first_segment, self.last_segment, self.next_generation] {
             body.extend(word.to_le_bytes());
         }
         body.extend(self.next_namespace.to_le_bytes());

@@ -174,7 +174,9 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     std::thread::scope(|scope| {
         let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
         let loaders: Vec<_> = starts.map(|from| scope.spawn(move || load(from))).collect();
-        loaders.into_iter().try_for_each(|loader| loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        loaders
+            .into_iter()
+            .try_for_each(|loader| loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -235,12 +237,7 @@ fn replay_log(
         report.dropped_at = (found.dropped_bytes > 0).then(|| (path.clone(), found.end));
         end.chain = found.chain;
         end.last_epoch = found.last_epoch;
-        end.last = Some(LastSegment {
-            number,
-            last_frame: found.last_frame,
-            end: found.end,
-            sealed: found.sealed,
-        });
+        end.last = Some(LastSegment { number, last_frame: found.last_frame, end: found.end, sealed: found.sealed });
     }
     report.changes = replay.changes;
     report.last_time_ms = replay.last_time_ms;
@@ -276,13 +273,8 @@ pub(crate) fn missing_is_damage(error: Error, path: &Path) -> Error {
 fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<()> {
     for number in segment_numbers(storage, layout)?.into_iter().filter(|&number| number > manifest.last_segment) {
         let path = log::segment_path(&layout.log, number);
-        let expected = Expected {
-            store_id: manifest.store_id,
-            number,
-            chain: None,
-            last_epoch: 0,
-            position: Position::Last,
-        };
+        let expected =
+            Expected { store_id: manifest.store_id, number, chain: None, last_epoch: 0, position: Position::Last };
         let found = log::read_segment(storage, &path, &expected, &mut |_| Ok(()))?;
         if found.frames > 0 || found.dropped_bytes > 0 {
             return Err(Error::corrupt(&path, found.end, "the segment has frames, and the manifest does not name it"));

@@ -141,8 +141,10 @@ impl Histogram {
 }
 
 fn bucket(nanos: u64) -> usize {
-    let magnitude = (nanos | 1).ilog2();
-    let sub = if magnitude >= SUB_BITS { nanos >> (magnitude - SUB_BITS) & ((1 << SUB_BITS) - 1) } else { 0 };
+    // Shorter ones do not matter, and have no quarters.
+    let nanos = nanos.max(1 << SUB_BITS);
+    let magnitude = nanos.ilog2();
+    let sub = nanos >> (magnitude - SUB_BITS) & ((1 << SUB_BITS) - 1);
     ((magnitude << SUB_BITS) as usize) + sub as usize
 }
 

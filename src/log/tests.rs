@@ -1,5 +1,6 @@
 //! The writer and the reader together, on real files.
 
+use super::reader::SegmentEnd;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -43,9 +43,7 @@ impl EpochBuffer {
     /// Whether position `mark` is this slot's.
     #[inline]
     pub(super) fn holds(&self, mark: u32, namespace: NamespaceId, slot: u32) -> bool {
-        self.pending
-            .get(mark as usize)
-            .is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
+        self.pending.get(mark as usize).is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
     }
 
     /// Notes what was done to a counter. A change without a slot is of nothing that is stored.

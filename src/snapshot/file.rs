@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn counts_that_the_file_cannot_hold_are_refused_before_anything_is_allocated() {
         let dir = tempfile::TempDir::new().unwrap();
-        let home = FileHome::new(Arc::new(crate::storage::RealStorage), dir.path().to_owned());
+        let home = FileHome::new(Arc::new(crate::storage::RealStorage::new()), dir.path().to_owned());
         let meta = home.create(1).unwrap().finish().unwrap();
         for blocks in [1, 1 << 40, u64::MAX / 8, u64::MAX] {
             assert!(home.open(&GenerationMeta { blocks, ..meta }).unwrap_err().is_corrupt());

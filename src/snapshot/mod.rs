@@ -21,7 +21,6 @@ use crate::storage::Storage;
 use crate::{Error, Result};
 
 #[cfg(test)]
-mod bench_scratch;
 pub(crate) mod block;
 mod digest;
 mod file;
@@ -176,10 +175,9 @@ impl Homes {
             #[cfg(feature = "sled")]
             HomeKind::Sled => self.sled.open(meta),
             #[cfg(not(feature = "sled"))]
-            HomeKind::Sled => Err(Error::FeatureMissing {
-                feature: "sled",
-                what: format!("snapshot generation {}", meta.number),
-            }),
+            HomeKind::Sled => {
+                Err(Error::FeatureMissing { feature: "sled", what: format!("snapshot generation {}", meta.number) })
+            }
         }
     }
 

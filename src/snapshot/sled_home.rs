@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn damage_that_reached_sled_would_still_not_be_believed() {
         let dir = tempfile::TempDir::new().unwrap();
-        let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+        let home = SledHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
         let meta = tests::write(&home, 1, 20_000);
         let files = tests::files_of(dir.path());
         let path = home.shelf.directory(1);
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn a_generation_that_is_still_open_is_waited_for() {
         let dir = tempfile::TempDir::new().unwrap();
-        let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+        let home = SledHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
         let meta = tests::write(&home, 1, 100);
         let reader = home.open(&meta).unwrap();
         thread::scope(|scope| {

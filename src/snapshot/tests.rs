@@ -79,7 +79,7 @@ pub(super) fn check_blocks(reader: &dyn GenerationReader, meta: &GenerationMeta)
 }
 
 fn homes(dir: &Path) -> Vec<Box<dyn SnapshotHome>> {
-    let storage: Arc<dyn Storage> = Arc::new(RealStorage);
+    let storage: Arc<dyn Storage> = Arc::new(RealStorage::new());
     vec![
         Box::new(FileHome::new(Arc::clone(&storage), dir.join("file"))),
         #[cfg(feature = "sled")]
@@ -151,7 +151,7 @@ fn a_writer_that_is_dropped_half_way_leaves_nothing() {
         fill(&mut *writer, 5, 10_000);
         assert_eq!(home.list().unwrap(), [5]);
         drop(writer);
-        assert_eq!(home.list().unwrap(), []);
+        assert_eq!(home.list().unwrap(), Vec::<u64>::new());
     }
 }
 
@@ -203,7 +203,7 @@ fn generations_that_changed_places_are_corrupt() {
 #[test]
 fn a_block_of_a_run_that_was_given_up_is_corrupt() {
     let dir = TempDir::new().unwrap();
-    let home = FileHome::new(Arc::new(RealStorage), dir.path().to_owned());
+    let home = FileHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
     let path = dir.path().join("00000000000000000001.snap");
     let mut given_up = home.create(1).unwrap();
     let mut builder = BlockBuilder::new(1);
@@ -224,7 +224,7 @@ fn a_block_of_a_run_that_was_given_up_is_corrupt() {
 #[test]
 fn every_flipped_bit_and_every_cut_of_a_file_is_corrupt() {
     let dir = TempDir::new().unwrap();
-    let home = FileHome::new(Arc::new(RealStorage), dir.path().to_owned());
+    let home = FileHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
     let meta = write(&home, 1, 30);
     let path = dir.path().join("00000000000000000001.snap");
     let bytes = fs::read(&path).unwrap();
@@ -247,7 +247,7 @@ fn every_flipped_bit_and_every_cut_of_a_file_is_corrupt() {
 #[test]
 fn every_damage_to_a_file_of_sled_is_corrupt_and_changes_nothing() {
     let dir = TempDir::new().unwrap();
-    let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+    let home = SledHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
     let meta = write(&home, 1, 5_000);
     let files = files_of(dir.path());
     assert!(files.len() >= 4, "sled has conf, db and snap.*, and there is our list");
@@ -281,7 +281,7 @@ fn every_damage_to_a_file_of_sled_is_corrupt_and_changes_nothing() {
 #[test]
 fn a_file_that_sled_did_not_finish_is_no_hindrance() {
     let dir = TempDir::new().unwrap();
-    let home = SledHome::new(Arc::new(RealStorage), dir.path().to_owned());
+    let home = SledHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
     let meta = write(&home, 1, 1_000);
     let torn = dir.path().join("00000000000000000001/snap.0000000000000042.generating");
     fs::write(&torn, b"torn").unwrap();
@@ -303,31 +303,31 @@ struct SmallDiskFile {
 
 impl Storage for SmallDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealStorage.create_dir_all(path)
+        RealStorage::new().create_dir_all(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        RealStorage.list(path)
+        RealStorage::new().list(path)
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
-        Ok(Box::new(SmallDiskFile { file: RealStorage.create(path)?, room: Arc::clone(&self.room) }))
+        Ok(Box::new(SmallDiskFile { file: RealStorage::new().create(path)?, room: Arc::clone(&self.room) }))
     }
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
-        RealStorage.open(path)
+        RealStorage::new().open(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealStorage.rename(from, to)
+        RealStorage::new().rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealStorage.remove_file(path)
+        RealStorage::new().remove_file(path)
     }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealStorage.remove_dir_all(path)
+        RealStorage::new().remove_dir_all(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealStorage.sync_dir(path)
+        RealStorage::new().sync_dir(path)
     }
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>> {
-        RealStorage.try_lock(path)
+        RealStorage::new().try_lock(path)
     }
 }
 

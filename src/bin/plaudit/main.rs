@@ -1,1 +1,2 @@
+//! The `plaudit` command.
 fn main() {}
