@@ -80,7 +80,7 @@ fn replaying_the_epochs_gives_what_is_in_memory() {
         let applied = shards.apply(namespace, key, random_change(&mut seed), &FREE).unwrap();
         assert!(applied.epoch == shards.open_epoch() || !applied.changed);
         assert_eq!(shards.get(namespace, key).unwrap().unwrap_or(0), applied.value);
-        if random(&mut seed) % 50 == 0 || step == 19_999 {
+        if random(&mut seed).is_multiple_of(50) || step == 19_999 {
             commit(&shards, &mut replayed);
             assert_eq!(state(&shards), replayed);
         }
@@ -176,7 +176,7 @@ fn a_batch_is_in_one_epoch_or_changes_nothing() {
                 assert_eq!(state(&shards), before);
             }
         }
-        if random(&mut seed) % 4 == 0 {
+        if random(&mut seed).is_multiple_of(4) {
             commit(&shards, &mut replayed);
             assert_eq!(state(&shards), replayed);
         }

@@ -20,7 +20,6 @@ use crate::options;
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-#[cfg(test)]
 pub(crate) mod block;
 mod digest;
 mod file;
