@@ -14,6 +14,8 @@ mod engine;
 mod error;
 mod log;
 mod manifest;
+#[cfg(all(test, loom))]
+mod models;
 mod options;
 mod receipt;
 mod recovery;

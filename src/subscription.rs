@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
 use crate::shard::NamespaceId;
+use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
 
 /// What a [`Subscription`] delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]

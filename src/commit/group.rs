@@ -190,7 +190,6 @@ impl Group {
 
     /// Sleeps until there is something to do; at most `at_most`, and without limit only while nothing is pending.
     /// A sleep with a limit is one through a group window: only an urgent request for `epoch` ends it early.
-    #[cfg(not(loom))]
     pub(crate) fn sleep(&self, epoch: u64, at_most: Option<Duration>) {
         let mut work = self.work.lock();
         let deadline = at_most.map(|at_most| std::time::Instant::now() + at_most);

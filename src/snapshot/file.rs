@@ -312,7 +312,7 @@ mod tests {
             b'P', b'L', b'D', b'T', b'S', b'N', b'A', b'P', // magic
             1, 0, 0, 0, // version
             7, 0, 0, 0, 0, 0, 0, 0, // generation
-            0, 0, 0, 0, // checksum
+            0xe0, 0x0f, 0x31, 0x6f, // checksum
         ];
         assert_eq!(encode_header(7), golden);
     }

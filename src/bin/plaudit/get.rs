@@ -1,0 +1,46 @@
+//! `plaudit get`: the value of some counters.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{self, ESCAPES};
+use crate::stores::{NamespaceArg, StoreArg};
+
+/// Print the values of some counters
+#[derive(clap::Args)]
+#[command(long_about = "\
+Print the values of some counters, one line `key<TAB>value` each, in the order asked for. A counter that is not there is 0.")]
+#[command(after_help = format!("{ESCAPES}\n\nExample:\n  plaudit get facebook/react vuejs/vue --store ./stars --namespace stars"))]
+pub(crate) struct Args {
+    /// The keys of the counters
+    #[arg(required = true, value_name = "KEY")]
+    keys: Vec<OsString>,
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    namespace: NamespaceArg,
+    /// Print a JSON array of objects with `key` and `value`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let store = args.store.open()?;
+    let counters = store.existing_counters(&args.namespace.namespace)?;
+    let keys: Vec<&[u8]> = args.keys.iter().map(|key| key.as_encoded_bytes()).collect();
+    let values = counters.get_many(&keys)?;
+    store.close()?;
+
+    let found = keys.iter().zip(&values).map(|(key, value)| (output::escaped(key), value));
+    if args.json {
+        return output::json(&found.map(|(key, value)| json!({ "key": key, "value": value })).collect());
+    }
+    let mut out = output::stdout();
+    for (key, value) in found {
+        writeln!(out, "{key}\t{value}")?;
+    }
+    Ok(out.flush()?)
+}

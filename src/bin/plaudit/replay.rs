@@ -1,0 +1,212 @@
+//! `plaudit replay`: a history of events into a store, exactly once.
+//!
+//! One thread reads, decompresses and parses; this one applies. The position in the source is a counter that
+//! is set in the batch of the events it counts, so the store is never between two positions.
+
+mod acks;
+pub(crate) mod events;
+mod progress;
+mod source;
+
+use std::ffi::OsStr;
+use std::io::{Read, Write as _};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::builder::RangedU64ValueParser;
+use plaudit::{Batch, Counters, MAX_BATCH_CHANGES, Store};
+
+use self::acks::Acks;
+use self::events::{EventBatch, EventReader};
+use self::progress::Progress;
+use self::source::{STANDARD_INPUT, Source};
+use crate::failure::Failure;
+use crate::human::{counted, duration, grouped, rate};
+use crate::output;
+use crate::stores::{NamespaceArg, StoreArg, counters_or_create};
+
+/// The namespace that holds the position in each source.
+const POSITIONS: &str = "plaudit.replay";
+
+/// Parsed batches that wait to be applied: enough that neither thread waits for the other's hiccups.
+const QUEUED_BATCHES: usize = 8;
+
+/// How often durability is looked at while the source is slow.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Count a history of events from a CSV file, exactly once
+#[derive(clap::Args)]
+#[command(long_about = "\
+Count a history of events from a CSV file, exactly once.
+
+The file starts with the header time_ms,key,delta and each row adds delta to the counter of the key. Events are \
+applied in batches, all of a batch or nothing of it. The number of events counted so far, the position, is itself a \
+counter (namespace plaudit.replay, key NAME) that is set in the same batch. So whatever happens, the counts are \
+those of exactly the first events of the file, and running the same command again goes on after them. A row that is \
+no event stops the command with its line and column; the batches before it are kept.")]
+#[command(after_help = "\
+Examples:
+  plaudit replay stars.csv.zst --store ./stars --namespace stars
+  xz -dc stars.csv.xz | plaudit replay - --source stars --store ./stars --namespace stars")]
+pub(crate) struct Args {
+    /// The CSV file, compressed when it ends in .gz or .zst; - reads plain CSV from standard input
+    file: PathBuf,
+    #[command(flatten)]
+    store: StoreArg,
+    #[command(flatten)]
+    namespace: NamespaceArg,
+    /// The name that the position is kept under
+    ///
+    /// Default: the file's name without its directories. Standard input has the name -, so give every stream that
+    /// is to be resumed a name of its own.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Events in one atomic batch
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..MAX_BATCH_CHANGES as u64))]
+    batch: usize,
+    /// Stop after N events, counted from where this run starts
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroU64>,
+    /// Append a line to FILE each time more is durable: the number of events from the start of the source that
+    /// will survive any crash
+    #[arg(long, value_name = "FILE")]
+    acks: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.namespace.namespace == POSITIONS {
+        return Err(Failure::PositionsNamespace { namespace: POSITIONS });
+    }
+    // The source and its header come first: a mistyped file name must not create a store.
+    let source = Source::open(&args.file)?;
+    let progress = Progress::new(&source);
+    let reader = EventReader::new(&source.name, source.text)?;
+    let acks = Acks::open(args.acks.as_deref())?;
+    let store = args.store.open_or_create()?;
+    let mut replay = Replay::new(args, &store, source.name, acks)?;
+
+    let started = Instant::now();
+    let from = replay.position;
+    let outcome = replay.run(reader, args, progress);
+    let settled = replay.settle();
+    let summary = replay.summary(from, started.elapsed());
+    drop(replay);
+    settled.and(store.close().map_err(Failure::from))?;
+
+    let mut out = output::stdout();
+    writeln!(out, "{}", summary?)?;
+    out.flush()?;
+    outcome
+}
+
+struct Replay {
+    store: Store,
+    counters: Counters,
+    positions: Counters,
+    batch: Batch,
+    acks: Acks,
+    file: String,
+    source_name: String,
+    /// How many events from the start of the source are applied.
+    position: u64,
+}
+
+impl Replay {
+    fn new(args: &Args, store: &Store, file: String, acks: Acks) -> Result<Self, Failure> {
+        let file_name = args.file.file_name().unwrap_or(OsStr::new(STANDARD_INPUT));
+        let source_name = args.source.clone().unwrap_or_else(|| file_name.to_string_lossy().into_owned());
+        let counters = counters_or_create(store, &args.namespace.namespace)?;
+        let positions = counters_or_create(store, POSITIONS)?;
+        let stored = positions.get(&source_name)?;
+        let position = u64::try_from(stored)
+            .map_err(|_| Failure::BadPosition { source_name: source_name.clone(), position: stored })?;
+        let (store, batch) = (store.clone(), store.batch());
+        Ok(Self { store, counters, positions, batch, acks, file, source_name, position })
+    }
+
+    /// Applies what the reader has after the position, until its end, the limit or a failure.
+    fn run<R: Read + Send + 'static>(
+        &mut self,
+        reader: EventReader<R>,
+        args: &Args,
+        mut progress: Progress,
+    ) -> Result<(), Failure> {
+        let (sender, batches) = mpsc::sync_channel(QUEUED_BATCHES);
+        let (skip, batch, limit) = (self.position, args.batch, args.limit.map_or(u64::MAX, u64::from));
+        // Not a scoped thread: when applying fails, a parser that waits for a slow pipe is left behind.
+        let parser = thread::spawn(move || parse(reader, skip, limit, batch, &sender));
+        loop {
+            match batches.recv_timeout(POLL) {
+                Ok(events) => self.apply(&events)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.acks.durable(self.store.durable_epoch())?;
+            progress.applied(self.position - skip);
+        }
+        parser.join().unwrap_or(Err(Failure::Panicked))
+    }
+
+    fn apply(&mut self, events: &EventBatch) -> Result<(), Failure> {
+        for (key, delta) in events.iter() {
+            self.batch.add(&self.counters, key, delta);
+        }
+        let position = self.position + events.len() as u64;
+        self.batch.set(&self.positions, &self.source_name, i64::try_from(position).unwrap_or(i64::MAX));
+        let receipt = self.batch.commit().map_err(|source| Failure::BatchRefused {
+            file: self.file.clone(),
+            first_line: *events.lines.start(),
+            last_line: *events.lines.end(),
+            source,
+        })?;
+        self.position = position;
+        self.acks.applied(receipt.epoch(), position);
+        Ok(())
+    }
+
+    /// Waits until everything applied is durable.
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.store.sync()?;
+        self.acks.durable(self.store.durable_epoch())
+    }
+
+    fn summary(&self, from: u64, elapsed: Duration) -> Result<String, Failure> {
+        let events = self.position - from;
+        let keys = counted(self.counters.len()?, "key");
+        let rate = if events == 0 { String::new() } else { format!(" ({})", rate(events, elapsed)) };
+        Ok(format!(
+            "{} in {}{rate}, position {} of {}, {keys} in namespace {}",
+            counted(events, "event"),
+            duration(elapsed),
+            grouped(self.position),
+            self.source_name,
+            self.counters.name(),
+        ))
+    }
+}
+
+/// Reads the source to its end or to the limit. The receiver hangs up when applying failed, and that failure
+/// is the one to report.
+fn parse<R: Read>(
+    mut reader: EventReader<R>,
+    skip: u64,
+    limit: u64,
+    batch: usize,
+    sender: &SyncSender<EventBatch>,
+) -> Result<(), Failure> {
+    reader.skip(skip)?;
+    let mut left = limit;
+    while left > 0 {
+        let size = usize::try_from(left).map_or(batch, |left| left.min(batch));
+        let Some(events) = reader.next_batch(size)? else { break };
+        left -= events.len() as u64;
+        if sender.send(events).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

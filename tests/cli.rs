@@ -1,0 +1,555 @@
+//! The `plaudit` command does what its help says: output, exit statuses, and that a replay counts every event
+//! once.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use plaudit::Store;
+use tempfile::TempDir;
+
+const SUBCOMMANDS: [&str; 9] = ["demo", "replay", "get", "add", "top", "dump", "stat", "verify", "compact"];
+
+fn plaudit<S: AsRef<OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plaudit"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run<S: AsRef<OsStr>>(args: &[S]) -> Output {
+    plaudit(args).output().unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Runs a command that must succeed without a word on standard error, and answers what it printed.
+fn printed<S: AsRef<OsStr>>(args: &[S]) -> String {
+    let output = run(args);
+    assert_eq!((status(&output), stderr(&output)), (0, ""));
+    stdout(&output).to_owned()
+}
+
+/// A directory for one test, with a store's and a source's path in it.
+struct Fixture {
+    dir: TempDir,
+    store: PathBuf,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store");
+        Self { dir, store }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn fill(&self, namespace: &str, counters: &[(&[u8], i64)]) {
+        let store = Store::open(&self.store).unwrap();
+        let handle = store.counters(namespace).unwrap();
+        for (key, value) in counters {
+            handle.add(key, *value).unwrap();
+        }
+        store.close().unwrap();
+    }
+
+    /// The arguments of a replay into namespace `n`.
+    fn replay(&self, file: impl AsRef<OsStr>, more: &[&str]) -> Vec<std::ffi::OsString> {
+        let mut args: Vec<std::ffi::OsString> = vec!["replay".into(), file.as_ref().into(), "--store".into()];
+        args.push(self.store.clone().into());
+        args.extend(["--namespace", "n"].iter().chain(more).map(Into::into));
+        args
+    }
+
+    fn dump(&self, namespace: &str) -> String {
+        printed(&[OsStr::new("dump"), namespace.as_ref(), "--store".as_ref(), self.store.as_ref()])
+    }
+
+    /// Arguments of a subcommand on this store.
+    fn on_store<'a>(&'a self, args: &'a [&'a str]) -> Vec<&'a OsStr> {
+        args.iter().map(OsStr::new).chain([OsStr::new("--store"), self.store.as_os_str()]).collect()
+    }
+}
+
+/// The first `count` events of an endless history over seven keys.
+fn history(count: usize) -> String {
+    let rows = (0..count).map(|row| format!("{},key-{},{}\n", 1_000 + row, row % 7, row % 5));
+    std::iter::once("time_ms,key,delta\n".to_owned()).chain(rows).collect()
+}
+
+/// What `dump` prints after the first `count` events of [`history`].
+fn history_counted(count: usize) -> String {
+    let mut sums = std::collections::BTreeMap::new();
+    for row in 0..count {
+        *sums.entry(row % 7).or_insert(0) += row % 5;
+    }
+    sums.iter().map(|(key, sum)| format!("key-{key}\t{sum}\n")).collect()
+}
+
+#[test]
+fn every_help_ends_with_an_example() {
+    for subcommand in SUBCOMMANDS {
+        for flag in ["--help", "-h"] {
+            let help = printed(&[subcommand, flag]);
+            let (_, examples) = help.rsplit_once("Example").unwrap_or_else(|| panic!("{subcommand} has no example"));
+            assert!(examples.contains(&format!("plaudit {subcommand}")), "{help}");
+        }
+    }
+    let help = printed(&["--help"]);
+    assert!(SUBCOMMANDS.iter().all(|subcommand| help.contains(subcommand)), "{help}");
+    assert!(!help.contains("worker"), "{help}");
+}
+
+#[test]
+fn wrong_usage_is_status_2() {
+    let wrong: [&[&str]; 8] = [
+        &[],
+        &["no-such-subcommand"],
+        &["stat"],
+        &["get", "--store", "s", "--namespace", "n"],
+        &["add", "key", "many", "--store", "s", "--namespace", "n"],
+        &["replay", "f.csv", "--store", "s", "--namespace", "n", "--batch", "0"],
+        &["replay", "f.csv", "--store", "s", "--namespace", "n", "--batch", "1048576"],
+        &["replay", "f.csv", "--store", "s", "--namespace", "n", "--limit", "0"],
+    ];
+    for args in wrong {
+        assert_eq!(status(&run(args)), 2, "{args:?}");
+    }
+}
+
+#[test]
+fn commands_that_only_read_create_no_store() {
+    let fixture = Fixture::new();
+    let readers: [&[&str]; 6] = [
+        &["get", "key", "--namespace", "n"],
+        &["top", "--namespace", "n"],
+        &["dump", "n"],
+        &["stat"],
+        &["verify"],
+        &["compact"],
+    ];
+    for args in readers {
+        let output = run(&fixture.on_store(args));
+        assert_eq!(status(&output), 1, "{args:?}");
+        assert!(stderr(&output).starts_with("plaudit: there is no store at "), "{}", stderr(&output));
+        assert!(!fixture.store.exists(), "{args:?}");
+    }
+    fs::create_dir(&fixture.store).unwrap();
+    for args in readers {
+        assert_eq!(status(&run(&fixture.on_store(args))), 1, "{args:?}");
+        assert_eq!(fs::read_dir(&fixture.store).unwrap().count(), 0, "{args:?}");
+    }
+}
+
+#[test]
+fn a_replay_of_a_missing_or_headless_file_creates_no_store() {
+    let fixture = Fixture::new();
+    let output = run(&fixture.replay(fixture.path("missing.csv"), &[]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("missing.csv: No such file"), "{}", stderr(&output));
+
+    let headers = [
+        ("", "expected the header time_ms,key,delta, found the end of the file"),
+        ("1,a,1\n", "line 1: expected the header time_ms,key,delta, found \"1,a,1\""),
+        ("key,delta\n", "found \"key,delta\""),
+    ];
+    for (content, expected) in headers {
+        let output = run(&fixture.replay(fixture.write("bad.csv", content), &[]));
+        assert_eq!(status(&output), 1);
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    assert!(!fixture.store.exists());
+}
+
+#[test]
+fn a_missing_namespace_is_an_error_and_is_not_created() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"key", 1)]);
+    let readers: [&[&str]; 3] =
+        [&["get", "key", "--namespace", "typo"], &["top", "--namespace", "typo"], &["dump", "typo"]];
+    for args in readers {
+        let output = run(&fixture.on_store(args));
+        assert_eq!((status(&output), stderr(&output)), (1, "plaudit: there is no namespace \"typo\"\n"));
+    }
+    let names: Vec<String> =
+        Store::open(&fixture.store).unwrap().namespaces().into_iter().map(|one| one.name).collect();
+    assert_eq!(names, ["n"]);
+}
+
+#[test]
+fn add_prints_the_new_value_and_get_finds_it() {
+    let fixture = Fixture::new();
+    let add = |delta| run(&fixture.on_store(&["add", "video-1", delta, "--namespace", "n"]));
+    assert_eq!(stdout(&add("5")), "5\n");
+    assert_eq!(stdout(&add("-7")), "-2\n");
+    let refused = add("-9223372036854775807");
+    assert_eq!((status(&refused), stdout(&refused)), (1, ""));
+    assert!(stderr(&refused).contains("does not fit 64 bits"), "{}", stderr(&refused));
+    let got = printed(&fixture.on_store(&["get", "video-1", "other", "video-1", "--namespace", "n"]));
+    assert_eq!(got, "video-1\t-2\nother\t0\nvideo-1\t-2\n");
+}
+
+#[test]
+fn a_key_that_no_counter_can_have_is_refused() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"key", 1)]);
+    let long = "k".repeat(1_025);
+    for (key, expected) in [("", "the key is empty"), (long.as_str(), "the key has 1025 bytes")] {
+        for args in [&["add", key, "1", "--namespace", "n"][..], &["get", key, "--namespace", "n"]] {
+            let output = run(&fixture.on_store(args));
+            assert_eq!(status(&output), 1);
+            assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn dump_is_sorted_by_key_bytes_and_escapes_what_does_not_print() {
+    let fixture = Fixture::new();
+    let keys: [(&[u8], i64); 7] = [
+        ("\u{e9}t\u{e9}".as_bytes(), 3),
+        (b"b", -2),
+        (b"a\tb\\c", 1),
+        (b"\xff\x00", 4),
+        (b"B", i64::MAX),
+        (b"line\r\nbreak", i64::MIN),
+        (b"a b", 5),
+    ];
+    fixture.fill("n", &keys);
+    let expected = "B\t9223372036854775807\n\
+         a\\tb\\\\c\t1\n\
+         a b\t5\n\
+         b\t-2\n\
+         line\\r\\nbreak\t-9223372036854775808\n\
+         \u{e9}t\u{e9}\t3\n\
+         \\xff\\x00\t4\n";
+    assert_eq!(fixture.dump("n"), expected);
+}
+
+#[test]
+fn top_ranks_by_value_and_then_by_key() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"c", 5), (b"a", 5), (b"b", 9), (b"d", 1)]);
+    let ranked = printed(&fixture.on_store(&["top", "--namespace", "n", "-n", "3"]));
+    let keys: Vec<&str> = ranked.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(keys, ["b", "a", "c"]);
+    let json = printed(&fixture.on_store(&["top", "--namespace", "n", "-n", "1", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_json::json!([{ "key": "b", "value": 9 }]));
+}
+
+#[test]
+fn json_is_what_a_script_can_read() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"a\xff", 5), (b"b", 6)]);
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&printed(&fixture.on_store(&[args, &["--json"]].concat()))).unwrap()
+    };
+    assert_eq!(json(&["get", "b", "--namespace", "n"]), serde_json::json!([{ "key": "b", "value": 6 }]));
+    assert_eq!(json(&["top", "--namespace", "n"])[1]["key"], "a\\xff");
+    assert_eq!(json(&["stat"])["counters"], 2);
+    assert_eq!(json(&["stat"])["namespaces"][0]["name"], "n");
+    assert_eq!(json(&["verify"])["sound"], true);
+}
+
+#[test]
+fn stat_verify_and_compact_tell_of_a_sound_store() {
+    let fixture = Fixture::new();
+    fixture.fill("likes", &[(b"a", 1), (b"b", 2)]);
+    assert!(printed(&fixture.on_store(&["verify"])).ends_with("sound: 1 namespace read and verified\n"));
+    assert!(printed(&fixture.on_store(&["compact"])).contains("2 counters"));
+    assert!(printed(&fixture.on_store(&["stat"])).contains("likes"));
+    assert!(printed(&fixture.on_store(&["verify"])).contains("sound"));
+    assert_eq!(fixture.dump("likes"), "a\t1\nb\t2\n");
+}
+
+#[test]
+fn a_store_that_is_open_elsewhere_is_status_1() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"a", 1)]);
+    let store = Store::open(&fixture.store).unwrap();
+    let output = run(&fixture.on_store(&["stat"]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("open elsewhere"), "{}", stderr(&output));
+    store.close().unwrap();
+}
+
+#[test]
+fn damage_is_status_3() {
+    let fixture = Fixture::new();
+    run(&fixture.replay(fixture.write("h.csv", history(2_000)), &[]));
+    let log = newest_segment(&fixture.store.join("log"));
+    let mut bytes = fs::read(&log).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written / 2] ^= 0x10;
+    fs::write(&log, &bytes).unwrap();
+
+    let output = run(&fixture.on_store(&["verify"]));
+    assert_eq!(status(&output), 3, "{}", stderr(&output));
+    assert!(stdout(&output).contains("is corrupt at byte"), "{}", stdout(&output));
+    for args in [&["stat"][..], &["dump", "n"]] {
+        let output = run(&fixture.on_store(args));
+        assert_eq!(status(&output), 3, "{}", stderr(&output));
+        assert!(stderr(&output).contains("is corrupt at byte"), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read(&log).unwrap(), bytes, "nothing on disk is changed");
+}
+
+fn newest_segment(log: &Path) -> PathBuf {
+    let Ok(entries) = fs::read_dir(log) else { return log.to_owned() };
+    entries.map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let fixture = Fixture::new();
+    let rows: String = (0..20_000).map(|row| format!("1,a-rather-long-key-{row},1\n")).collect();
+    let file = fixture.write("many.csv", format!("time_ms,key,delta\n{rows}"));
+    printed(&fixture.replay(file, &[]));
+
+    let mut child = plaudit(&fixture.on_store(&["dump", "n"]));
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(line, "a-rather-long-key-0\t1\n");
+    assert_eq!((status(&output), stderr(&output)), (0, ""));
+}
+
+#[test]
+fn every_compression_and_standard_input_count_the_same() {
+    let text = history(5_000);
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    let files: [(&str, Vec<u8>); 3] = [
+        ("h.csv", text.clone().into_bytes()),
+        ("h.csv.gz", gz.finish().unwrap()),
+        ("h.csv.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
+    ];
+    for (name, content) in files {
+        let fixture = Fixture::new();
+        let summary = printed(&fixture.replay(fixture.write(name, content), &[]));
+        assert!(summary.starts_with("5,000 events in "), "{summary}");
+        assert!(summary.ends_with(", 7 keys in namespace n\n"), "{summary}");
+        assert_eq!(fixture.dump("n"), history_counted(5_000), "{name}");
+        assert_eq!(fixture.dump("plaudit.replay"), format!("{name}\t5000\n"));
+    }
+
+    let fixture = Fixture::new();
+    let mut child = plaudit(&fixture.replay("-", &[])).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fixture.dump("n"), history_counted(5_000));
+    assert_eq!(fixture.dump("plaudit.replay"), "-\t5000\n");
+}
+
+#[test]
+fn a_replay_goes_on_where_it_stopped() {
+    let fixture = Fixture::new();
+    let file = fixture.write("h.csv", history(3_333));
+    let mut position = 0;
+    for limit in [1, 999, 1_500] {
+        printed(&fixture.replay(&file, &["--limit", &limit.to_string(), "--batch", "100"]));
+        position += limit;
+        assert_eq!(fixture.dump("n"), history_counted(position));
+        assert_eq!(fixture.dump("plaudit.replay"), format!("h.csv\t{position}\n"));
+    }
+    printed(&fixture.replay(&file, &[]));
+    assert_eq!(fixture.dump("n"), history_counted(3_333));
+    let summary = printed(&fixture.replay(&file, &[]));
+    assert!(summary.starts_with("0 events"), "{summary}");
+    assert_eq!(fixture.dump("n"), history_counted(3_333));
+}
+
+#[test]
+fn sources_have_positions_of_their_own() {
+    let fixture = Fixture::new();
+    let file = fixture.write("h.csv", history(10));
+    printed(&fixture.replay(&file, &["--source", "monday"]));
+    printed(&fixture.replay(&file, &["--source", "tuesday", "--limit", "4"]));
+    assert_eq!(fixture.dump("plaudit.replay"), "monday\t10\ntuesday\t4\n");
+}
+
+#[test]
+fn events_are_not_counted_among_the_positions() {
+    let fixture = Fixture::new();
+    let mut args = fixture.replay(fixture.write("h.csv", history(10)), &[]);
+    let namespace = args.iter().position(|arg| arg == "n").unwrap();
+    args[namespace] = "plaudit.replay".into();
+    let output = run(&args);
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("keeps the positions of replays"), "{}", stderr(&output));
+    assert!(!fixture.store.exists());
+}
+
+#[test]
+fn acks_grow_to_the_number_of_events() {
+    let fixture = Fixture::new();
+    let (file, acks) = (fixture.write("h.csv", history(2_500)), fixture.path("acks"));
+    let with_acks = ["--batch", "10", "--acks", acks.to_str().unwrap()];
+    printed(&fixture.replay(&file, &[&with_acks[..], &["--limit", "1500"]].concat()));
+    let read =
+        || -> Vec<u64> { fs::read_to_string(&acks).unwrap().lines().map(|line| line.parse().unwrap()).collect() };
+    assert_eq!(read().last(), Some(&1_500));
+    printed(&fixture.replay(&file, &with_acks));
+    assert_eq!(read().last(), Some(&2_500));
+    assert!(read().is_sorted_by(|earlier, later| earlier < later), "{:?}", read());
+}
+
+#[test]
+fn acks_appear_while_a_slow_source_is_open() {
+    let fixture = Fixture::new();
+    let acks = fixture.path("acks");
+    let args = fixture.replay("-", &["--batch", "2", "--acks", acks.to_str().unwrap()]);
+    let mut child = plaudit(&args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"time_ms,key,delta\n1,a,1\n2,a,1\n3,a,1\n").unwrap();
+    let started = std::time::Instant::now();
+    while fs::read_to_string(&acks).unwrap_or_default() != "2\n" {
+        assert!(started.elapsed().as_secs() < 30, "no line appeared");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(&acks).unwrap(), "2\n3\n");
+}
+
+#[test]
+fn a_row_that_is_no_event_stops_with_its_place_and_keeps_the_batches_before() {
+    let long_key = format!("9,{},1", "k".repeat(1_025));
+    let unclosed = format!("9,\"{}", "text,\n".repeat(2_000));
+    let bad_rows = [
+        ("9,a,many", "line 26, column 3 (delta): expected a whole number of 64 bits, found \"many\""),
+        ("9,a,9223372036854775808", "line 26, column 3 (delta): expected a whole number of 64 bits, found"),
+        ("9,a,", "line 26, column 3 (delta): expected a whole number of 64 bits, found \"\""),
+        ("noon,a,1", "line 26, column 1 (time_ms): expected a time in milliseconds"),
+        ("9,,1", "line 26, column 2 (key): expected a key of 1 to 1,024 bytes, found 0 bytes"),
+        (&long_key, "line 26, column 2 (key): expected a key of 1 to 1,024 bytes, found 1,025 bytes"),
+        ("9,a", "line 26, column 3 (delta): expected a delta, found the end of the row"),
+        ("9,a,1,more", "line 26, column 4: expected the end of the row, found \"more\""),
+        ("9,\"a\nb\",x", "line 26, column 3 (delta): expected a whole number of 64 bits, found \"x\""),
+        (&unclosed, "expected a row of at most 4,096 bytes, found a longer one; is a quote not closed?"),
+    ];
+    for (row, expected) in bad_rows {
+        for ending in ["\n", "\r\n"] {
+            let fixture = Fixture::new();
+            let content = format!("{}{row}\n1,a,1\n", history(24)).replace('\n', ending);
+            let output = run(&fixture.replay(fixture.write("bad.csv", content), &["--batch", "10"]));
+            assert_eq!(status(&output), 1);
+            let message = stderr(&output);
+            assert!(message.contains("bad.csv, ") && message.contains(expected), "{message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+            assert!(stdout(&output).starts_with("20 events"), "{}", stdout(&output));
+            assert_eq!(fixture.dump("n"), history_counted(20));
+            assert_eq!(fixture.dump("plaudit.replay"), "bad.csv\t20\n");
+        }
+    }
+}
+
+#[test]
+fn quotes_line_endings_and_empty_lines_are_understood() {
+    let fixture = Fixture::new();
+    let content = "time_ms,key,delta\r\n1,\"a,\"\"b\"\"\",1\r\n\r\n\n2,\"two\nlines\",2\n\"3\",c,\"-3\"\n4,c,+5";
+    printed(&fixture.replay(fixture.write("q.csv", content), &[]));
+    assert_eq!(fixture.dump("n"), "a,\"b\"\t1\nc\t2\ntwo\\nlines\t2\n");
+}
+
+#[test]
+fn lines_are_counted_over_empty_lines_and_line_breaks_in_quotes() {
+    let fixture = Fixture::new();
+    let content = "time_ms,key,delta\r\n\r\n1,\"two\r\nlines\",1\r\n\r\n2,b,1\r\n\r\n3,c,x\r\n";
+    let output = run(&fixture.replay(fixture.write("q.csv", content), &[]));
+    assert!(stderr(&output).contains("q.csv, line 8, column 3 (delta)"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_that_ends_in_the_header_is_no_error() {
+    let fixture = Fixture::new();
+    let summary = printed(&fixture.replay(fixture.write("none.csv", "time_ms,key,delta"), &[]));
+    assert!(summary.starts_with("0 events"), "{summary}");
+    assert_eq!(fixture.dump("n"), "");
+}
+
+#[test]
+fn a_refused_batch_names_its_lines_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let content = format!("{}9,key-0,{}\n9,key-0,{}\n", history(25), i64::MAX, i64::MAX);
+    let output = run(&fixture.replay(fixture.write("h.csv", content), &["--batch", "10"]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("h.csv, lines 22 to 28: cannot apply the batch: adding "), "{}", stderr(&output));
+    assert!(stderr(&output).contains("does not fit 64 bits"), "{}", stderr(&output));
+    assert_eq!(fixture.dump("n"), history_counted(20));
+    assert_eq!(fixture.dump("plaudit.replay"), "h.csv\t20\n");
+}
+
+#[test]
+fn a_source_shorter_than_its_position_is_an_error() {
+    let fixture = Fixture::new();
+    printed(&fixture.replay(fixture.write("h.csv", history(20)), &[]));
+    let output = run(&fixture.replay(fixture.write("h.csv", history(19)), &[]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("h.csv has 19 events, and the store has already counted 20 of it"));
+    assert_eq!(fixture.dump("n"), history_counted(20));
+}
+
+#[test]
+fn a_compressed_file_that_was_cut_off_keeps_the_batches_before() {
+    let fixture = Fixture::new();
+    let whole = zstd::encode_all(history(200_000).as_bytes(), 1).unwrap();
+    let cut = fixture.write("h.csv.zst", &whole[..whole.len() / 2]);
+    let output = run(&fixture.replay(cut, &[]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("cannot read") && stderr(&output).contains("after line"), "{}", stderr(&output));
+
+    let position = fixture.dump("plaudit.replay");
+    let position: usize = position.trim().rsplit('\t').next().unwrap().parse().unwrap();
+    assert!(position > 0 && position.is_multiple_of(1_000), "{position}");
+    assert_eq!(fixture.dump("n"), history_counted(position));
+    printed(&fixture.replay(fixture.write("h.csv.zst", whole), &[]));
+    assert_eq!(fixture.dump("n"), history_counted(200_000));
+}
+
+#[test]
+fn the_demo_loses_nothing_and_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let output = plaudit(&["demo", "--seconds", "1"]).env("TMPDIR", fixture.dir.path()).output().unwrap();
+    assert_eq!((status(&output), stderr(&output)), (0, ""), "{}", stdout(&output));
+    let last = stdout(&output).lines().last().unwrap();
+    let acknowledged =
+        last.strip_prefix("acknowledged ").and_then(|rest| rest.strip_suffix(", lost 0, double-counted 0"));
+    assert!(acknowledged.unwrap_or(last).parse::<u64>().unwrap() > 0, "{last}");
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_keeps_a_store_only_where_it_was_asked_to_and_never_over_another() {
+    let fixture = Fixture::new();
+    fixture.fill("n", &[(b"mine", 1)]);
+    let output = run(&fixture.on_store(&["demo"]));
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("the demo starts with an empty store"), "{}", stderr(&output));
+    assert_eq!(fixture.dump("n"), "mine\t1\n");
+}
