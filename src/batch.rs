@@ -7,15 +7,15 @@ use std::sync::Arc;
 use crate::counters::{Counters, check_key};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::limits::MAX_BATCH_CHANGES;
 use crate::manifest::Namespace;
-use crate::options::MAX_BATCH_CHANGES;
 use crate::receipt::BatchReceipt;
 use crate::shard::{BatchChange, Change};
 
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
-/// Changes are gathered first; [`commit`](Self::commit) applies them in their order. Whoever reads a single counter sees
-/// each of them at its own moment; the disk sees all of them or none.
+/// Changes are gathered first; [`commit`](Self::commit) applies them in their order. Whoever reads a single counter
+/// sees each of them at its own moment; the disk sees all of them or none.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -117,15 +117,15 @@ impl Batch {
 
     /// Applies all changes, and empties the batch for the next ones. A batch without changes is fine.
     ///
-    /// Its cost is that of its changes one by one. It holds the locks of all shards that it touches meanwhile, for about
-    /// a tenth of a microsecond for each change.
+    /// Its cost is that of its changes one by one. It holds the locks of all shards that it touches meanwhile, for
+    /// about a tenth of a microsecond for each change.
     ///
     /// # Errors
     ///
-    /// [`Error::BatchTooLarge`]; [`Error::ForeignNamespace`] for a handle of another store; for a key or a change that is
-    /// refused, the error that it has when made alone. Nothing is applied then, and the batch keeps its changes.
-    /// Under [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`] answers, and the
-    /// changes are applied then.
+    /// [`Error::BatchTooLarge`]; [`Error::ForeignNamespace`] for a handle of another store; for a key or a change
+    /// that is refused, the error that it has when made alone. Nothing is applied then, and the batch keeps its
+    /// changes. Under [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`]
+    /// answers, and the changes are applied then.
     pub fn commit(&mut self) -> Result<BatchReceipt> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());

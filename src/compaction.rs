@@ -1,6 +1,7 @@
 //! Compaction: writes a snapshot of all counters as a new generation, then drops what it makes unneeded.
 //!
-//! A [`Compaction`] is a state machine; each [`step`](Compaction::step) is short. Whoever runs it steps until it is done.
+//! A [`Compaction`] is a state machine; each [`step`](Compaction::step) is short. Whoever runs it steps until it is
+//! done.
 //!
 //! ```text
 //! begin: the log starts a new segment
@@ -19,10 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::{Committer, Shared};
+use crate::directory::Layout;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::manifest::{Generation, Manifest};
-use crate::recovery::Layout;
 use crate::shard::{Chunk, NamespaceId, Refusal};
 use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;

@@ -9,15 +9,16 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::limits::MAX_KEY_BYTES;
 use crate::manifest::Namespace;
-use crate::options::{CounterOptions, MAX_KEY_BYTES};
+use crate::options::CounterOptions;
 use crate::receipt::{CompareAndSet, Receipt};
 use crate::shard::{Change, Chunk, Refusal};
 
 /// A handle to a namespace of counters, from [`Store::counters`](crate::Store::counters).
 ///
-/// A key is 1 to 1,024 bytes, any bytes. A value is an `i64`; an absent counter reads 0. Every method may be called from
-/// any thread, takes one shard's lock for well under a microsecond, and does no I/O (but for
+/// A key is 1 to 1,024 bytes, any bytes. A value is an `i64`; an absent counter reads 0. Every method may be called
+/// from any thread, takes one shard's lock for well under a microsecond, and does no I/O (but for
 /// [`Durability::Immediate`](crate::Durability::Immediate), where a change returns when it is durable).
 ///
 /// Cloning is cheap. The store stays open for as long as a handle is held, unless it is closed by
@@ -25,8 +26,8 @@ use crate::shard::{Change, Chunk, Refusal};
 ///
 /// # Errors
 ///
-/// Every method can answer [`Error::Closed`] and [`Error::Poisoned`], and [`Error::NoSuchNamespace`] after the namespace
-/// was dropped. Every method with a key can answer [`Error::KeyEmpty`] and [`Error::KeyTooLong`].
+/// Every method can answer [`Error::Closed`] and [`Error::Poisoned`], and [`Error::NoSuchNamespace`] after the
+/// namespace was dropped. Every method with a key can answer [`Error::KeyEmpty`] and [`Error::KeyTooLong`].
 #[derive(Clone)]
 pub struct Counters {
     engine: Arc<Engine>,
@@ -186,8 +187,8 @@ impl Counters {
 
     /// The `n` counters with the largest values, largest first, equal values by ascending key.
     ///
-    /// Reads every counter, as [`iter`](Self::iter) does: exact when nothing changes meanwhile. Ten million counters take
-    /// some tenths of a second.
+    /// Reads every counter, as [`iter`](Self::iter) does: exact when nothing changes meanwhile. Ten million counters
+    /// take some tenths of a second.
     ///
     /// # Errors
     ///

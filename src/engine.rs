@@ -6,8 +6,7 @@
 //! subscribers', the meter's. Of the latter none is taken while another is held, but for the stripes of a batch, which
 //! are taken in ascending order.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -16,17 +15,19 @@ use bytes::Bytes;
 use crate::clock::{Clock, SystemClock};
 use crate::commit::{Committer, Group, Shared, Step};
 use crate::compaction::{Compactor, CompactorParts};
+use crate::directory::{Layout, create, inspect, take_lock};
+use crate::drive::{Alarm, drive_committer, drive_compactor, join, spawn};
 use crate::error::{Error, Result};
 use crate::log::LogWriter;
 use crate::manifest::{self, Manifest, ManifestFile, Namespace};
 use crate::options::{CounterOptions, Durability, Options};
-use crate::recovery::{Layout, Recovered, RecoveryReport, recover};
+use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
 use crate::snapshot::Homes;
 use crate::stats::{Meter, Stats};
 use crate::storage::{RealStorage, Storage, StorageLock};
 use crate::subscription::{Subscribers, Subscription};
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::sync::Mutex;
 
 /// What a store runs on: a disk, a clock, and who drives its committer.
 ///
@@ -82,16 +83,6 @@ struct Running {
     committer: Option<JoinHandle<()>>,
     compactor: Option<JoinHandle<()>>,
     lock: Box<dyn StorageLock>,
-}
-
-/// Wakes the compactor's thread.
-#[derive(Debug, Default)]
-struct Alarm {
-    /// Whether a snapshot may be due.
-    rung: Mutex<bool>,
-    ringing: Condvar,
-    /// Set before the last ring: the thread is to end, and a running compaction to stop.
-    ended: AtomicBool,
 }
 
 impl Engine {
@@ -158,24 +149,15 @@ impl Engine {
         if self.driver == Driver::Caller {
             return Ok(());
         }
-        let spawn = |name: &'static str, body: Box<dyn FnOnce() + Send>| {
-            let shared = self.shared.clone();
-            let guarded = move || {
-                // A thread that dies must not leave its waiters asleep.
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
-                    shared.poison(Error::Panicked { thread: name, what: panic_message(&*panic) });
-                }
-            };
-            std::thread::Builder::new()
-                .name(format!("plaudit-{name}"))
-                .spawn(guarded)
-                .map_err(|error| Error::io("start a thread for", &self.layout.root, error))
+        let Self { shared, committer, compactor, alarm, .. } = self;
+        let commit = {
+            let (shared, committer, alarm) = (shared.clone(), Arc::clone(committer), Arc::clone(alarm));
+            spawn("committer", self.shared.clone(), move || drive_committer(&shared, &committer, &alarm))?
         };
-        let (shared, committer, compactor) = (self.shared.clone(), self.committer.clone(), self.compactor.clone());
-        let alarm = self.alarm.clone();
-        let commit = spawn("committer", Box::new(move || drive_committer(&shared, &committer, &alarm)))?;
-        let alarm = self.alarm.clone();
-        let compact = spawn("compactor", Box::new(move || drive_compactor(&compactor, &alarm)))?;
+        let compact = {
+            let (shared, compactor, alarm) = (shared.clone(), Arc::clone(compactor), Arc::clone(alarm));
+            spawn("compactor", self.shared.clone(), move || drive_compactor(&shared, &compactor, &alarm))?
+        };
         if let Some(running) = &mut *self.threads.lock() {
             running.committer = Some(commit);
             running.compactor = Some(compact);
@@ -323,6 +305,7 @@ impl Engine {
             && !error.is_storage_full()
         {
             self.shared.poison(error.clone());
+            self.shared.group.wake();
         }
         updated
     }
@@ -341,7 +324,7 @@ impl Engine {
     /// Steps the committer until `epoch` is durable or it has to pause.
     fn drive_to(&self, epoch: u64) -> Result<()> {
         while self.shared.group.durable_epoch() < epoch {
-            match self.committer.lock().step() {
+            match self.step() {
                 Step::Again => {}
                 Step::Stopped => return Err(self.halted()),
                 Step::Idle | Step::Gather(_) | Step::Retry(_) => break,
@@ -352,14 +335,20 @@ impl Engine {
 
     /// Does one step of the committer.
     pub(crate) fn step(&self) -> Step {
-        self.committer.lock().step()
+        let step = self.committer.lock().step();
+        self.shared.group.wake();
+        step
     }
 
     pub(crate) fn compact(&self) -> Result<()> {
         self.check_running()?;
         let mut compactor = self.compactor.lock();
-        let ended = || self.alarm.ended.load(Ordering::Acquire);
-        compactor.run(&ended, &|epoch| if self.driver == Driver::Caller { self.drive_to(epoch) } else { Ok(()) })
+        let ended = || self.alarm.is_ended();
+        let drive = |epoch| if self.driver == Driver::Caller { self.drive_to(epoch) } else { Ok(()) };
+        let compacted = compactor.run(&ended, &drive);
+        drop(compactor);
+        self.shared.group.wake();
+        compacted
     }
 
     /// Whether the log has outgrown the last snapshot. For whoever drives the store.
@@ -429,6 +418,7 @@ impl Engine {
         self.shared.group.stop(Error::Closed);
         self.shared.subscribers.end();
         drop(running.lock);
+        self.shared.group.wake();
         closed
     }
 }
@@ -439,132 +429,4 @@ impl Drop for Engine {
             tracing::error!(%error, path = %self.layout.root.display(), "the store could not be closed");
         }
     }
-}
-
-/// A panic was reported as poison by the thread itself.
-fn join(thread: JoinHandle<()>) {
-    let _ = thread.join();
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
-}
-
-fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {
-    loop {
-        let step = committer.lock().step();
-        if shared.group.work().stop {
-            return;
-        }
-        let open = shared.shards.open_epoch();
-        match step {
-            Step::Again => alarm.ring(),
-            Step::Idle => shared.group.sleep(open, None),
-            Step::Gather(rest) => shared.group.sleep(open, Some(rest)),
-            Step::Retry(rest) => shared.group.sleep(u64::MAX, Some(rest)),
-            Step::Stopped => return,
-        }
-    }
-}
-
-fn drive_compactor(compactor: &Mutex<Compactor>, alarm: &Alarm) {
-    while alarm.wait() {
-        let mut compactor = compactor.lock();
-        if compactor.is_due() {
-            // A failure is kept in the statistics, and the next commit rings again.
-            let _ = compactor.run(&|| alarm.ended.load(Ordering::Acquire), &|_| Ok(()));
-        }
-    }
-}
-
-impl Alarm {
-    fn ring(&self) {
-        let mut rung = self.rung.lock();
-        if !*rung {
-            *rung = true;
-            self.ringing.notify_one();
-        }
-    }
-
-    /// Sleeps until it rings; `false` when it is for the end.
-    fn wait(&self) -> bool {
-        let mut rung = self.rung.lock();
-        while !*rung && !self.ended.load(Ordering::Acquire) {
-            self.ringing.wait(&mut rung);
-        }
-        *rung = false;
-        !self.ended.load(Ordering::Acquire)
-    }
-
-    fn end(&self) {
-        let _rung = self.rung.lock();
-        self.ended.store(true, Ordering::Release);
-        self.ringing.notify_all();
-    }
-}
-
-/// Whether there is a store; an error when there is something else. Changes nothing.
-pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
-    let root = &layout.root;
-    let not_a_store = |what: String| Error::NotAStore { path: root.clone(), what };
-    let entries = match storage.list(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            return Err(not_a_store("it is not a directory".to_owned()));
-        }
-        Err(error) => return Err(Error::io("list", root, error)),
-    };
-    if entries.iter().any(|entry| entry.name == manifest::FILE_NAME) {
-        return Ok(true);
-    }
-    // What a creation leaves that ended early; anything else is somebody's.
-    for entry in entries {
-        let ours = match entry.name.as_str() {
-            "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
-            "log" | "snapshot" => {
-                entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty())
-            }
-            _ => false,
-        };
-        if !ours {
-            return Err(not_a_store(format!("it has no {} and is not empty ({})", manifest::FILE_NAME, entry.name)));
-        }
-    }
-    Ok(false)
-}
-
-/// Takes the store's lock, after making its directory if there is none.
-pub(crate) fn take_lock(storage: &dyn Storage, layout: &Layout, exists: bool) -> Result<Box<dyn StorageLock>> {
-    let root = &layout.root;
-    if !exists {
-        storage.create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
-    }
-    match storage.try_lock(&layout.lock) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(Error::Locked { path: root.clone() }),
-        Err(error) => Err(Error::io("lock", &layout.lock, error)),
-    }
-}
-
-/// Makes an empty store. The manifest comes last: it is what makes the directory a store.
-fn create(storage: &Arc<dyn Storage>, layout: &Layout) -> Result<ManifestFile> {
-    for dir in [&layout.log, &layout.snapshot] {
-        storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-    }
-    let parent: PathBuf = match layout.root.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    for dir in [&layout.root, &parent] {
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-    }
-    ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(random_u64(), random_u64()))
-}
-
-/// Randomness from the operating system, by way of the standard library's hash keys.
-fn random_u64() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

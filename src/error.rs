@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES};
+
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -74,6 +76,16 @@ pub enum Error {
         what: String,
     },
 
+    /// The operating system gave no thread.
+    #[error("cannot start the {thread} thread")]
+    Thread {
+        /// Which thread.
+        thread: &'static str,
+        /// The operating system's error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
     /// The store was closed; the call changed nothing.
     #[error("the store is closed")]
     Closed,
@@ -103,18 +115,18 @@ pub enum Error {
     },
 
     /// A key must have at least one byte.
-    #[error("the key is empty, and a key has 1 to {} bytes", crate::MAX_KEY_BYTES)]
+    #[error("the key is empty, and a key has 1 to {} bytes", MAX_KEY_BYTES)]
     KeyEmpty,
 
     /// A key has at most [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES) bytes.
-    #[error("the key has {len} bytes, and a key has 1 to {} bytes", crate::MAX_KEY_BYTES)]
+    #[error("the key has {len} bytes, and a key has 1 to {} bytes", MAX_KEY_BYTES)]
     KeyTooLong {
         /// The length of the key that was refused.
         len: usize,
     },
 
     /// A batch holds at most [`MAX_BATCH_CHANGES`](crate::MAX_BATCH_CHANGES) changes. Nothing was applied.
-    #[error("the batch has {changes} changes, and a batch has at most {}", crate::MAX_BATCH_CHANGES)]
+    #[error("the batch has {changes} changes, and a batch has at most {}", MAX_BATCH_CHANGES)]
     BatchTooLarge {
         /// The number of changes in the batch that was refused.
         changes: usize,
@@ -168,8 +180,8 @@ pub enum Error {
         namespace: String,
     },
 
-    /// The store is driven by its caller ([`Driver::Caller`](crate::Driver::Caller)), and nobody has committed the epoch,
-    /// so that waiting for it would last for ever.
+    /// The store is driven by its caller ([`Driver::Caller`](crate::Driver::Caller)), and nobody has committed the
+    /// epoch, so that waiting for it would last for ever.
     #[error("epoch {epoch} was not committed, and the store is driven by its caller")]
     NotDriven {
         /// The epoch that was waited for.

@@ -39,9 +39,9 @@ fn sum(changes: &[Pending]) -> i128 {
     changes.iter().map(Pending::delta).sum()
 }
 
-/// Two threads, one add each; the committer takes two epochs and then the rest. Every add is in exactly the epoch that it
-/// was told. Fails when `apply` reads the epoch before it takes the lock, or when `collect` takes the open buffer of the
-/// next epoch.
+/// Two threads, one add each; the committer takes two epochs and then the rest. Every add is in exactly the epoch
+/// that it was told. Fails when `apply` reads the epoch before it takes the lock, or when `collect` takes the open
+/// buffer of the next epoch.
 #[test]
 fn model_every_add_is_in_the_epoch_that_it_was_told() {
     check(|| {
@@ -84,8 +84,8 @@ fn model_a_batch_over_two_shards_is_in_one_epoch() {
     });
 }
 
-/// Two batches over the same two shards in opposite order: neither waits for the other for ever. Fails when the locks are
-/// taken in the order of the batch.
+/// Two batches over the same two shards in opposite order: neither waits for the other for ever. Fails when the locks
+/// are taken in the order of the batch.
 #[test]
 fn model_batches_do_not_deadlock() {
     check(|| {
@@ -124,8 +124,8 @@ fn model_no_change_is_left_unannounced() {
     });
 }
 
-/// Two waiters, for an epoch and the one after; the committer publishes both. Everyone is woken. Fails when the condition
-/// is checked without the lock, or when `publish` wakes only the other parity's waiters.
+/// Two waiters, for an epoch and the one after; the committer publishes both. Everyone is woken. Fails when the
+/// condition is checked without the lock, or when `publish` wakes only the other parity's waiters.
 #[test]
 fn model_every_waiter_is_woken_by_its_epoch() {
     check(|| {
@@ -154,8 +154,8 @@ fn model_a_dead_committer_leaves_nobody_asleep() {
     });
 }
 
-/// The committer's thread sleeps while an add announces itself, or a sync asks. It wakes. Fails when `announce` sets its
-/// flag without the lock.
+/// The committer's thread sleeps while an add announces itself, or a sync asks. It wakes. Fails when `announce` sets
+/// its flag without the lock.
 #[test]
 fn model_the_committer_does_not_oversleep() {
     check(|| {

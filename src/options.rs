@@ -7,12 +7,6 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// The longest key, in bytes.
-pub const MAX_KEY_BYTES: usize = 1_024;
-
-/// The most changes that one [`Batch`](crate::Batch) holds.
-pub const MAX_BATCH_CHANGES: usize = 1 << 20;
-
 /// Settings of a [`Store`](crate::Store), fixed while it is open. None of them is stored: the next open may
 /// choose others.
 ///
@@ -72,7 +66,9 @@ pub enum Durability {
     /// the receipt tells when the change is durable.
     #[default]
     Group,
-    /// Every call returns only once its change is durable. Calls of several threads share a sync.
+    /// Every call returns only once its change is durable. Calls of several threads share a sync. When such a call
+    /// fails after the change was made (a full disk, a failed sync), the change stays in memory, and it is open
+    /// whether it will be found after a crash.
     Immediate,
     /// Only when asked for, by [`Store::sync`](crate::Store::sync) or by waiting for a receipt.
     Manual,

@@ -12,8 +12,9 @@ use crate::shard::{Applied, BatchOutcome};
 
 /// The answer to a change of one counter.
 ///
-/// What the change did is known at once. Whether it is durable is known later, by [`wait`](Self::wait), which blocks, or
-/// by `.await`, on any runtime. Dropping a receipt is fine: the change becomes durable all the same.
+/// What the change did is known at once. Whether it is durable is known later, by [`wait`](Self::wait), which blocks,
+/// or by `.await`, on any runtime (wakers are called by the committer's thread, and so must not block). Dropping a
+/// receipt is fine: the change becomes durable all the same.
 ///
 /// A receipt borrows the handle that it came from, so that a call needs no reference count;
 /// [`detach`](Self::detach) makes one that stands alone.
@@ -52,8 +53,8 @@ impl<'a> Receipt<'a> {
         self.previous
     }
 
-    /// By how much the counter changed: what was really applied, after clamping. Wider than a value, because a `set` can
-    /// take a counter from one end of 64 bits to the other.
+    /// By how much the counter changed: what was really applied, after clamping. Wider than a value, because a `set`
+    /// can take a counter from one end of 64 bits to the other.
     #[must_use]
     pub fn delta(&self) -> i128 {
         i128::from(self.value) - i128::from(self.previous)
@@ -82,9 +83,9 @@ impl<'a> Receipt<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`](crate::Error::StorageFull): not durable yet, the store goes on trying, and waiting again is
-    /// fine. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Closed`](crate::Error::Closed): it is unknown
-    /// whether the change will be found when the store is opened again.
+    /// [`Error::StorageFull`](crate::Error::StorageFull): not durable yet, the store goes on trying, and waiting
+    /// again is fine. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Closed`](crate::Error::Closed): it is
+    /// unknown whether the change will be found when the store is opened again.
     pub fn wait(&self) -> Result<()> {
         self.durability.wait()
     }
@@ -118,8 +119,8 @@ impl fmt::Debug for Receipt<'_> {
 pub enum CompareAndSet<'a> {
     /// The value was the expected one and was set.
     Set(Receipt<'a>),
-    /// The value is another one, which [`Receipt::value`] tells; nothing was changed. Waiting for the receipt waits until
-    /// that value is durable.
+    /// The value is another one, which [`Receipt::value`] tells; nothing was changed. Waiting for the receipt waits
+    /// until that value is durable.
     Mismatch(Receipt<'a>),
 }
 

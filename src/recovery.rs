@@ -10,6 +10,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use crate::clock::Clock;
+use crate::directory::Layout;
 use crate::error::{Error, Result};
 use crate::log::{self, Expected, FrameView, LastSegment, LogEnd, Position, Record};
 use crate::manifest::{Generation, Manifest, ManifestFile};
@@ -49,8 +50,8 @@ pub struct RecoveryReport {
     pub counters: u64,
     /// The newest epoch that was restored.
     pub last_epoch: u64,
-    /// When the newest replayed epoch was sealed, on the wall clock in milliseconds since 1970-01-01 UTC. `None` when the
-    /// log had none after the snapshot.
+    /// When the newest replayed epoch was sealed, on the wall clock in milliseconds since 1970-01-01 UTC. `None` when
+    /// the log had none after the snapshot.
     pub last_time_ms: Option<u64>,
     /// How long it took.
     pub duration: Duration,
@@ -62,22 +63,6 @@ pub(crate) struct Recovered {
     pub(crate) shards: Shards,
     pub(crate) log_end: LogEnd,
     pub(crate) report: RecoveryReport,
-}
-
-/// The paths in a store's directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Layout {
-    pub(crate) root: PathBuf,
-    pub(crate) log: PathBuf,
-    pub(crate) snapshot: PathBuf,
-    pub(crate) lock: PathBuf,
-}
-
-impl Layout {
-    pub(crate) fn new(root: &Path) -> Self {
-        let join = |name| root.join(name);
-        Self { root: root.to_owned(), log: join("log"), snapshot: join("snapshot"), lock: join("LOCK") }
-    }
 }
 
 /// Restores the state that the manifest, the generations and the log describe.

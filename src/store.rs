@@ -66,10 +66,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`](crate::Error::Locked) when it is open elsewhere, [`Error::NotAStore`](crate::Error::NotAStore),
+    /// [`Error::Locked`](crate::Error::Locked) when it is open elsewhere,
+    /// [`Error::NotAStore`](crate::Error::NotAStore),
     /// [`Error::UnsupportedVersion`](crate::Error::UnsupportedVersion), [`Error::Corrupt`](crate::Error::Corrupt),
-    /// [`Error::InvalidOption`](crate::Error::InvalidOption), and [`Error::Io`](crate::Error::Io). Nothing in the directory
-    /// is changed then.
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption), and [`Error::Io`](crate::Error::Io). Nothing in the
+    /// directory is changed then.
     pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         Self::open_in(Environment::default(), path, options)
     }
@@ -100,7 +101,8 @@ impl Store {
     ///
     /// [`Error::NamespaceOptions`](crate::Error::NamespaceOptions) when it exists with other options,
     /// [`Error::NamespaceName`](crate::Error::NamespaceName), [`Error::InvalidOption`](crate::Error::InvalidOption),
-    /// [`Error::StorageFull`](crate::Error::StorageFull), [`Error::TooManyNamespaces`](crate::Error::TooManyNamespaces).
+    /// [`Error::StorageFull`](crate::Error::StorageFull),
+    /// [`Error::TooManyNamespaces`](crate::Error::TooManyNamespaces).
     pub fn counters_with(&self, name: &str, options: CounterOptions) -> Result<Counters> {
         let namespace = self.engine.open_namespace(name, options)?;
         Ok(Counters::new(Arc::clone(&self.engine), namespace))
@@ -164,8 +166,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`](crate::Error::StorageFull) and [`Error::Io`](crate::Error::Io). No count is in danger: the log
-    /// still has everything.
+    /// [`Error::StorageFull`](crate::Error::StorageFull) and [`Error::Io`](crate::Error::Io). No count is in danger:
+    /// the log still has everything.
     pub fn compact(&self) -> Result<()> {
         self.engine.compact()
     }
@@ -210,8 +212,8 @@ impl Store {
         self.engine.subscribe(capacity)
     }
 
-    /// Reads every block of every generation and every frame of the log of a store that is not open, and reports what is
-    /// there. Changes nothing.
+    /// Reads every block of every generation and every frame of the log of a store that is not open, and reports what
+    /// is there. Changes nothing.
     ///
     /// # Errors
     ///
@@ -229,14 +231,14 @@ impl Store {
         verify(environment, path.as_ref())
     }
 
-    /// Makes everything durable, marks the log as cleanly closed, and gives the directory free. Clones and handles answer
-    /// [`Error::Closed`](crate::Error::Closed) from then on.
+    /// Makes everything durable, marks the log as cleanly closed, and gives the directory free. Clones and handles
+    /// answer [`Error::Closed`](crate::Error::Closed) from then on.
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`](crate::Error::StorageFull): the store is still open, for other clones and handles, and tries
-    /// on. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Io`](crate::Error::Io): it is closed, and what was not
-    /// durable before may be lost.
+    /// [`Error::StorageFull`](crate::Error::StorageFull): the store is still open, for other clones and handles, and
+    /// tries on. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Io`](crate::Error::Io): it is closed, and
+    /// what was not durable before may be lost.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }

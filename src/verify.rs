@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Environment, inspect, take_lock};
+use crate::directory::{Layout, inspect, take_lock};
+use crate::engine::Environment;
 use crate::error::{Error, Result};
 use crate::log::{self, Expected};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::SnapshotHome;
-use crate::recovery::{Layout, missing_is_damage, position};
+use crate::recovery::{missing_is_damage, position};
 use crate::snapshot::{GenerationMeta, Homes, Malformed};
 use crate::storage::Storage;
 

@@ -9,6 +9,7 @@
 //! Neither is held while the other, or any lock of the shards, is taken.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -39,8 +40,11 @@ struct Progress {
     stopped: Option<Error>,
     /// The disk is full: the epoch after the durable one is being retried.
     full: Option<Error>,
+    /// Of futures, by epoch and ticket.
     wakers: BTreeMap<(u64, u64), Waker>,
     next_ticket: u64,
+    /// Wakers whose futures have an answer; [`Group::wake`] calls them.
+    ready: Vec<Waker>,
 }
 
 /// What the committer's thread is asked for.
@@ -113,18 +117,28 @@ impl Group {
         Poll::Pending
     }
 
-    /// Makes an epoch known as durable and wakes everyone who waits for it.
+    /// Makes an epoch known as durable and wakes every thread that waits for it; [`Group::wake`] is for the futures.
     pub(crate) fn publish(&self, epoch: u64) {
-        let woken = {
-            let mut progress = self.progress.lock();
-            progress.durable = epoch;
-            progress.full = None;
-            self.durable.store(epoch, Ordering::Release);
-            let later = progress.wakers.split_off(&(epoch + 1, 0));
-            std::mem::replace(&mut progress.wakers, later)
-        };
+        let mut progress = self.progress.lock();
+        progress.durable = epoch;
+        progress.full = None;
+        self.durable.store(epoch, Ordering::Release);
+        let later = progress.wakers.split_off(&(epoch + 1, 0));
+        let answered = std::mem::replace(&mut progress.wakers, later);
+        progress.ready.extend(answered.into_values());
+        drop(progress);
         self.published[(epoch % 2) as usize].notify_all();
-        woken.into_values().for_each(Waker::wake);
+    }
+
+    /// Wakes the futures that were answered. A waker is code of the caller's, which may panic, or drop the last
+    /// handle of the store and so close it: no lock may be held.
+    pub(crate) fn wake(&self) {
+        loop {
+            let Some(waker) = self.progress.lock().ready.pop() else { return };
+            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                tracing::error!("a waker panicked");
+            }
+        }
     }
 
     /// Answers everyone who waits with the error of a full disk. They may wait again.
@@ -140,15 +154,14 @@ impl Group {
     }
 
     fn end_waits(&self, change: impl FnOnce(&mut Progress)) {
-        let woken = {
-            let mut progress = self.progress.lock();
-            change(&mut progress);
-            std::mem::take(&mut progress.wakers)
-        };
+        let mut progress = self.progress.lock();
+        change(&mut progress);
+        let answered = std::mem::take(&mut progress.wakers);
+        progress.ready.extend(answered.into_values());
+        drop(progress);
         for published in &self.published {
             published.notify_all();
         }
-        woken.into_values().for_each(Waker::wake);
     }
 
     /// Why the store stopped, if it did.

@@ -45,7 +45,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Stops the store for good: no change is taken or acknowledged any more.
+    /// Stops the store for good: no change is taken or acknowledged any more. Whoever calls it calls [`Group::wake`]
+    /// once no lock is held.
     pub(crate) fn poison(&self, cause: Error) {
         tracing::error!(%cause, "the store stops");
         self.shards.halt();

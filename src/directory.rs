@@ -1,0 +1,89 @@
+//! A store's directory: what makes it one, its lock, and its creation.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::manifest::{self, Manifest, ManifestFile};
+use crate::storage::{Storage, StorageLock};
+
+/// The paths in a store's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) snapshot: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Self {
+        let join = |name| root.join(name);
+        Self { root: root.to_owned(), log: join("log"), snapshot: join("snapshot"), lock: join("LOCK") }
+    }
+}
+
+/// Whether there is a store; an error when there is something else. Changes nothing.
+pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
+    let root = &layout.root;
+    let not_a_store = |what: String| Error::NotAStore { path: root.clone(), what };
+    let entries = match storage.list(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(not_a_store("it is not a directory".to_owned()));
+        }
+        Err(error) => return Err(Error::io("list", root, error)),
+    };
+    if entries.iter().any(|entry| entry.name == manifest::FILE_NAME) {
+        return Ok(true);
+    }
+    // What a creation leaves that ended early; anything else is somebody's.
+    for entry in entries {
+        let ours = match entry.name.as_str() {
+            "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
+            "log" | "snapshot" => {
+                entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty())
+            }
+            _ => false,
+        };
+        if !ours {
+            return Err(not_a_store(format!("it has no {} and is not empty ({})", manifest::FILE_NAME, entry.name)));
+        }
+    }
+    Ok(false)
+}
+
+/// Takes the store's lock, after making its directory if there is none.
+pub(crate) fn take_lock(storage: &dyn Storage, layout: &Layout, exists: bool) -> Result<Box<dyn StorageLock>> {
+    let root = &layout.root;
+    if !exists {
+        storage.create_dir_all(root).map_err(|error| Error::io("create", root, error))?;
+    }
+    match storage.try_lock(&layout.lock) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::Locked { path: root.clone() }),
+        Err(error) => Err(Error::io("lock", &layout.lock, error)),
+    }
+}
+
+/// Makes an empty store. The manifest comes last: it is what makes the directory a store.
+pub(crate) fn create(storage: &Arc<dyn Storage>, layout: &Layout) -> Result<ManifestFile> {
+    for dir in [&layout.log, &layout.snapshot] {
+        storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    }
+    let parent: PathBuf = match layout.root.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    for dir in [&layout.root, &parent] {
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+    }
+    ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(random_u64(), random_u64()))
+}
+
+/// Randomness from the operating system, by way of the standard library's hash keys.
+fn random_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
