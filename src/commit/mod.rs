@@ -208,14 +208,15 @@ impl Committer {
     }
 
     /// The log position that a snapshot begun now will cover: it must be taken before the first counter is read. The
-    /// next frame goes to that segment.
+    /// next frame goes to that segment. An epoch that is sealed already is written first, because it belongs to the
+    /// segment that it was encoded for.
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`] while an epoch waits for room: it belongs to the segment that it was encoded for.
+    /// [`Error::StorageFull`] while that epoch waits for room, and whatever else keeps it from being written.
     pub(crate) fn begin_snapshot(&mut self) -> Result<u64> {
-        if let State::Writing { .. } = self.state {
-            return Err(self.shared.group.full().unwrap_or(Error::Closed));
+        if let State::Writing { epoch, time_ms, .. } = self.state {
+            self.finish(epoch, time_ms)?;
         }
         self.log.end_segment();
         self.encoder.forget_names();
