@@ -53,6 +53,9 @@ pub(crate) struct LogWriter {
     /// What recovery found, until [`LogWriter::settle`] has made it durable.
     recovered: Option<LastSegment>,
     segment: Option<Segment>,
+    /// The segment before the open one, while that has no durable frame: until then it may be what the manifest calls the
+    /// last, which must have its full length.
+    superseded: Option<Segment>,
     buffer: Vec<u8>,
     bytes_written: u64,
 }
@@ -95,6 +98,7 @@ impl LogWriter {
             last_epoch,
             recovered: last,
             segment: None,
+            superseded: None,
             buffer: Vec::new(),
             bytes_written: 0,
         }
@@ -171,13 +175,10 @@ impl LogWriter {
         // The name cannot be taken back for sure once it is given, so a failure here is like a failed sync.
         self.storage.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, error))?;
 
-        if let Some(before) = self.segment.as_ref().filter(|before| !before.sealed) {
-            // Only gives back room that will not be used: the reader takes either length.
-            let _ = before.file.truncate(before.end);
-        }
         let end = SEGMENT_HEADER_BYTES as u64;
         let (ended, sealed, dirty, written) = (false, false, false, None);
-        self.segment = Some(Segment { number, path, file, capacity, end, ended, sealed, dirty, written });
+        let segment = Segment { number, path, file, capacity, end, ended, sealed, dirty, written };
+        self.superseded = self.segment.replace(segment).filter(|before| !before.sealed);
         self.next_segment = number.saturating_add(1);
         self.bytes_written += end;
         Ok(number)
@@ -205,6 +206,10 @@ impl LogWriter {
         segment.written = None;
         self.chain = written.chain;
         self.last_epoch = written.epoch;
+        if let Some(before) = self.superseded.take() {
+            // Only gives back room that will not be used: the reader takes either length.
+            let _ = before.file.truncate(before.end);
+        }
         Ok(())
     }
 
