@@ -72,14 +72,25 @@ pub(crate) fn create(storage: &Arc<dyn Storage>, layout: &Layout) -> Result<Mani
     for dir in [&layout.log, &layout.snapshot] {
         storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
     }
-    let parent: PathBuf = match layout.root.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    for dir in [&layout.root, &parent] {
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-    }
+    sync_path(&**storage, &layout.root)?;
     ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(random_u64(), random_u64()))
+}
+
+/// Makes a directory durable with the path to it: any part of the path may be as new as the directory.
+fn sync_path(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    for (ancestor, distance) in dir.ancestors().zip(0..) {
+        match storage.sync_dir(ancestor) {
+            // Further up may be what belongs to others, and to file systems that know no such sync.
+            Err(error) if distance > 1 && is_refusal(error.kind()) => break,
+            synced => synced.map_err(|error| Error::io("sync", ancestor, error))?,
+        }
+    }
+    Ok(())
+}
+
+fn is_refusal(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(kind, PermissionDenied | InvalidInput | Unsupported)
 }
 
 /// Randomness from the operating system, by way of the standard library's hash keys.
