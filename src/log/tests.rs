@@ -667,13 +667,17 @@ impl StorageFile for DiskFile {
 }
 
 #[test]
-fn a_segment_is_durable_before_it_has_its_name_and_the_one_before_is_cut_last() {
+fn a_segment_is_durable_before_it_has_its_name_and_the_one_before_is_cut_after_its_first_frame() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let mut writer = disk.writer(dir.path(), EMPTY);
     writer.create_segment(1, 0).unwrap();
     assert_eq!(disk.take_calls(), ["create", "allocate", "write", "sync", "rename", "sync dir"]);
     writer.create_segment(1, 0).unwrap();
-    assert_eq!(disk.take_calls(), ["create", "allocate", "write", "sync", "rename", "sync dir", "truncate"]);
+    assert_eq!(disk.take_calls(), ["create", "allocate", "write", "sync", "rename", "sync dir"]);
+    writer.write_frame(1, 0, b"one").unwrap();
+    assert_eq!(disk.take_calls(), ["write"]);
+    writer.sync().unwrap();
+    assert_eq!(disk.take_calls(), ["sync", "truncate"]);
     writer.close(0).unwrap();
     assert_eq!(disk.take_calls(), ["write", "sync", "truncate", "sync"]);
 }

@@ -53,8 +53,8 @@ pub(crate) struct LogWriter {
     /// What recovery found, until [`LogWriter::settle`] has made it durable.
     recovered: Option<LastSegment>,
     segment: Option<Segment>,
-    /// The segment before the open one, while that has no durable frame: until then it may be what the manifest calls the
-    /// last, which must have its full length.
+    /// The segment before the open one, while that has no durable frame: until then it may be what the manifest calls
+    /// the last, which must have its full length.
     superseded: Option<Segment>,
     buffer: Vec<u8>,
     bytes_written: u64,
