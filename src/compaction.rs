@@ -164,11 +164,13 @@ impl Compactor {
         }
         self.damaged.clear();
         self.log_offset = -i128::from(log_bytes_before);
-        self.remove_unneeded()
+        if let Err(error) = self.remove_unneeded() {
+            tracing::warn!(%error, "what the snapshot replaces could not be removed; the next one tries again");
+        }
+        Ok(())
     }
 
-    /// Removes generations and segments that the manifest no longer names. Whatever fails here is removed by the next
-    /// compaction or open.
+    /// Removes generations and segments that the manifest no longer names.
     fn remove_unneeded(&self) -> Result<()> {
         let manifest = self.shared.manifest.read(Manifest::clone);
         let named = |number: u64| manifest.generations.iter().any(|generation| generation.meta.number == number);

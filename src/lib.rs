@@ -1,4 +1,60 @@
-//! plaudit is an embedded counter engine for likes.
+//! An embedded counter engine for likes: counts at memory speed, durable within milliseconds, exactly once through any
+//! crash.
+//!
+//! A service links it in. Each like is one cheap change in memory that is on disk a few milliseconds later.
+//!
+//! ```
+//! use plaudit::Store;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path();
+//! let store = Store::open(path)?;
+//! let likes = store.counters("likes")?;
+//!
+//! likes.add("video-1", 1)?; // durable within the group window, 5 ms by default
+//! likes.add("video-2", 1)?.wait()?; // durable now
+//! assert_eq!(likes.get("video-1")?, 1);
+//! assert_eq!(likes.top(10)?.len(), 2);
+//! store.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it works
+//!
+//! Time is cut into *epochs* of a few milliseconds. Changes are applied in memory, in lock-striped tables. A thread seals
+//! each epoch, writes every counter that changed in it once, with its value, and makes that durable with one sync. So the
+//! cost of durability grows with the counters that changed, not with the likes. The log is replaced by snapshots as it
+//! grows.
+//!
+//! # What is promised
+//!
+//! - A change whose receipt was waited for, and everything before a [`Store::sync`] that answered `Ok`, is there after any
+//!   crash, exactly once.
+//! - A change that was not waited for is there or not, never twice; a [`Batch`] is there whole or not at all.
+//! - Damage on disk is an error that names the file and the place, or costs nothing: never another count.
+//! - A full disk loses nothing: changes stay in memory and are retried.
+//! - After a failed sync nothing more is acknowledged ([`Error::Poisoned`]); opening again restores what is durable.
+//!
+//! # What it costs
+//!
+//! | call | cost |
+//! |---|---|
+//! | [`Counters::add`], [`get`](Counters::get), `set`, `remove` | one lock of one shard, one hash lookup; no I/O, and no allocation for a counter that exists |
+//! | [`Batch::commit`] | the same for each change; locks all its shards together |
+//! | [`Counters::iter`], [`top`](Counters::top), a snapshot | all counters, in lock holds of a few microseconds |
+//! | [`Store::open`] | linear in the counters, and in the log since the last snapshot (at most the larger of 64 MiB and the snapshot) |
+//! | memory | about 41 bytes for a counter with a key of up to 19 bytes; longer keys add their length and 16 bytes |
+//! | disk | two snapshots and the log between; about 3 bytes of log for each counter changed in an epoch |
+//!
+//! # What it is not
+//!
+//! Not a server, not replicated, not a general key-value store. All counters are in memory. Reads see changes that are
+//! not durable yet. Unix only.
+//!
+//! # Features
+//!
+//! `sled` (default): snapshots live in sled. Without it, in plain files. `sim`: the [simulated disk](storage) for testing
+//! crash handling. `cli`: the `plaudit` command.
 
 #![forbid(unsafe_code)]
 
@@ -45,3 +101,8 @@ pub use stats::{LatencySummary, Stats};
 pub use store::{NamespaceInfo, Stepped, Store};
 pub use subscription::{CounterChange, Delivery, SealedEpoch, Subscription};
 pub use verify::{GenerationReport, SegmentReport, VerifyReport};
+
+/// The README's examples are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

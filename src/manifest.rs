@@ -31,6 +31,10 @@ const CHECKSUM_BYTES: usize = size_of::<u32>();
 /// Namespace numbers are 16 bits and never used again.
 pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
 
+/// More than all namespaces with the longest names take.
+const MAX_BYTES: usize = 32 << 20;
+const _: () = assert!(MAX_BYTES > MAX_NAMESPACES * (MAX_NAME_BYTES + 64));
+
 /// The longest name of a namespace, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -258,7 +262,7 @@ impl ManifestFile {
     /// Reads the file; changes nothing.
     pub(crate) fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self> {
         let path = dir.join(FILE_NAME);
-        let bytes = crate::storage::read_file(&*storage, &path)?;
+        let bytes = crate::storage::read_file(&*storage, &path, MAX_BYTES)?;
         let manifest = Manifest::decode(&bytes, &path)?;
         Ok(Self { storage, dir: dir.to_owned(), current: Mutex::new(manifest) })
     }

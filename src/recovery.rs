@@ -136,7 +136,8 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     let meta = &generation.meta;
     let reader = homes.open(meta)?;
     if let [only] = &manifest.namespaces[..] {
-        shards.reserve(only.id, usize::try_from(meta.counters).unwrap_or(0));
+        // A counter takes three bytes at least, so room is made for no more than the blocks can hold.
+        shards.reserve(only.id, usize::try_from(meta.counters.min(meta.bytes / 3)).unwrap_or(0));
     }
     let known = KnownNamespaces::new(manifest);
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);

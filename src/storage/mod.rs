@@ -24,11 +24,13 @@ pub mod sim;
 
 pub use real::RealStorage;
 
-/// Reads a whole file.
-pub(crate) fn read_file(storage: &dyn Storage, path: &Path) -> Result<Vec<u8>> {
+/// Reads a whole file, which must not be longer than `max_bytes`.
+pub(crate) fn read_file(storage: &dyn Storage, path: &Path, max_bytes: usize) -> Result<Vec<u8>> {
     let failed = |error| Error::io("read", path, error);
     let file = storage.open(path).map_err(failed)?;
-    let len = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
+    let len = file.len().map_err(failed)?;
+    let len = usize::try_from(len).ok().filter(|&len| len <= max_bytes);
+    let len = len.ok_or_else(|| Error::corrupt(path, max_bytes as u64, "the file is longer than it can be"))?;
     let mut bytes = vec![0; len];
     let read = file.read_at(&mut bytes, 0).map_err(failed)?;
     bytes.truncate(read);
