@@ -3,6 +3,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --lib --release model`
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::thread;
 
@@ -154,18 +155,30 @@ fn model_a_dead_committer_leaves_nobody_asleep() {
     });
 }
 
-/// The committer's thread sleeps while an add announces itself, or a sync asks. It wakes. Fails when `announce` sets
+/// The committer's thread sleeps while an add announces itself. It wakes. Fails when `announce` does not notify, or sets
 /// its flag without the lock.
 #[test]
-fn model_the_committer_does_not_oversleep() {
+fn model_an_add_wakes_the_committer() {
     check(|| {
         let group = Arc::new(Group::new(0, false, true));
         let committer = {
             let group = Arc::clone(&group);
-            thread::spawn(move || {
-                group.sleep(1, None);
-                group.sleep(1, None);
-            })
+            thread::spawn(move || group.sleep(1, None))
+        };
+        group.announce();
+        committer.join().unwrap();
+    });
+}
+
+/// The committer's thread sleeps through a group window while a sync asks for its epoch. It wakes. Fails when `request`
+/// does not notify.
+#[test]
+fn model_a_sync_ends_the_committers_window() {
+    check(|| {
+        let group = Arc::new(Group::new(0, false, true));
+        let committer = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || group.sleep(1, Some(Duration::from_secs(1))))
         };
         group.announce();
         group.request(1);

@@ -101,7 +101,8 @@ impl Subscription {
 
     /// The next delivery, blocking for at most `timeout`.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Delivery> {
-        let deadline = Instant::now() + timeout;
+        // A time-out that ends after the end of time is none.
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return Self::next(self) };
         let mut state = self.queue.state.lock();
         loop {
             let delivery = state.take();
