@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::replay::events::{BadRow, SourceTooShort};
+use crate::replay::refusal::{BadRow, SourceTooShort};
 
 /// Exit statuses, as the help states them. 2 is clap's own.
 const FAILED: u8 = 1;

@@ -4,8 +4,9 @@
 //! is set in the batch of the events it counts, so the store is never between two positions.
 
 mod acks;
-pub(crate) mod events;
+mod events;
 mod progress;
+pub(crate) mod refusal;
 mod source;
 
 use std::ffi::OsStr;

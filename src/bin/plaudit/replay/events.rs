@@ -1,43 +1,18 @@
 //! CSV text to batches of events, with the exact place of everything that is not an event.
 
-use std::fmt;
 use std::io::Read;
 use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ErrorKind};
 use plaudit::MAX_KEY_BYTES;
 
+use super::refusal::{BadRow, COLUMNS, SourceTooShort};
 use super::source::{Lines, MAX_ROW_BYTES};
 use crate::failure::Failure;
-use crate::human::{counted, grouped};
-
-/// The columns of an event, in order.
-const COLUMNS: [&str; 3] = ["time_ms", "key", "delta"];
+use crate::human::counted;
 
 /// What a bad value is cut to in a message, in bytes.
 const SHOWN_BYTES: usize = 40;
-
-/// A row that is not an event.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}, line {line}{}: expected {expected}, found {found}", Column(*column))]
-pub(crate) struct BadRow {
-    file: String,
-    line: u64,
-    /// The column's index, where one column is to blame.
-    column: Option<usize>,
-    expected: String,
-    found: String,
-}
-
-/// The source ends before the position that the store has for it.
-#[derive(Debug, thiserror::Error)]
-#[error("{file} has {}, and the store has already counted {} of it: is it another file?",
-    counted(*events, "event"), grouped(*position))]
-pub(crate) struct SourceTooShort {
-    file: String,
-    events: u64,
-    position: u64,
-}
 
 /// Consecutive events: their keys in one arena, so that a batch costs two allocations and a row none.
 pub(crate) struct EventBatch {
@@ -185,20 +160,5 @@ fn shown(value: &[u8]) -> String {
     match value.get(..SHOWN_BYTES) {
         Some(start) if value.len() > SHOWN_BYTES => format!("\"{}...\"", start.escape_ascii()),
         _ => format!("\"{}\"", value.escape_ascii()),
-    }
-}
-
-/// The column's place in a message.
-struct Column(Option<usize>);
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => Ok(()),
-            Some(index) => match COLUMNS.get(index) {
-                Some(name) => write!(f, ", column {} ({name})", index + 1),
-                None => write!(f, ", column {}", index + 1),
-            },
-        }
     }
 }
