@@ -9,7 +9,7 @@ use plaudit::MAX_KEY_BYTES;
 use super::refusal::{BadRow, COLUMNS, SourceTooShort};
 use super::source::{Lines, MAX_ROW_BYTES};
 use crate::failure::Failure;
-use crate::human::counted;
+use crate::human::{counted, grouped};
 
 /// What a bad value is cut to in a message, in bytes.
 const SHOWN_BYTES: usize = 40;
