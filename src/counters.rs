@@ -163,7 +163,7 @@ impl Counters {
     ///
     /// Only those that every method has.
     pub fn len(&self) -> Result<usize> {
-        self.engine.shards().len(self.namespace.id).map_err(|refusal| self.refused(refusal, b""))
+        self.engine.len(self.namespace.id).map_err(|refusal| self.refused(refusal, b""))
     }
 
     /// Whether no counter exists.
