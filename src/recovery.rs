@@ -112,6 +112,8 @@ fn load_newest<'a>(
                 report.generation = Some(number);
                 return Ok(Some(generation));
             }
+            // Sound for all that is known, and not to be replaced by what an older or a leaner build makes of the rest.
+            Err(error @ (Error::UnsupportedVersion { .. } | Error::FeatureMissing { .. })) => return Err(error),
             Err(error) => {
                 tracing::warn!(number, %error, "snapshot generation is damaged; falling back to the one before");
                 report.damaged_generations.push((number, error));
