@@ -95,6 +95,13 @@ pub fn step_until_quiet(store: &Store) -> Stepped {
     panic!("the committer never comes to rest");
 }
 
+/// Lets the group window pass, and the committer seal the open epoch without writing it.
+pub fn seal(world: &World, store: &Store) -> Stepped {
+    store.step();
+    world.clock.advance(LONG);
+    store.step()
+}
+
 /// Longer than any group window or pause of the tests' stores.
 pub const LONG: Duration = Duration::from_secs(60);
 
