@@ -395,3 +395,55 @@ fn a_damaged_snapshot_in_sled_costs_nothing_and_is_replaced() {
     assert_eq!((store.recovery().generation, state(&store)), (Some(3), expected));
     assert!(!newest.exists());
 }
+
+/// Rewrites the bytes before a checksum, so that only their meaning is wrong.
+fn forge(world: &World, path: &Path, change: impl Fn(&mut Vec<u8>), checked: impl Fn(&[u8]) -> (u32, usize)) {
+    let mut bytes = world.disk.read_file(path).unwrap();
+    change(&mut bytes);
+    let (checksum, at) = checked(&bytes);
+    bytes[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+    write(world, path, &bytes);
+}
+
+#[test]
+fn numbers_that_only_an_enemy_writes_make_nobody_panic() {
+    let manifest = path("MANIFEST");
+    let whole = |bytes: &[u8]| (crc32c::crc32c(&bytes[..bytes.len() - 4]), bytes.len() - 4);
+
+    // The newest generation's meta is the last but for two words and the checksum; its third word counts the counters.
+    let (world, expected) = snapshotted(options());
+    forge(
+        &world,
+        &manifest,
+        |bytes| {
+            let at = bytes.len() - 4 - 16 - 57 + 16;
+            bytes[at..at + 8].fill(0x7f);
+        },
+        whole,
+    );
+    assert_eq!(state(&world.open().unwrap()), expected, "a count is only a hint");
+
+    // The fifth word after the preamble is the number of the next generation.
+    let (world, _) = snapshotted(options());
+    forge(&world, &manifest, |bytes| bytes[16 + 32..16 + 40].fill(0xff), whole);
+    assert_eq!(corrupt_file(refused(&world, "a number without a next one")).0, manifest);
+
+    let world = World::new();
+    let store = world.open().unwrap();
+    store.counters("likes").unwrap().add("a", 1).unwrap();
+    store.sync().unwrap();
+    std::mem::forget(store);
+    let world = copy(&world);
+    let segment = world.segments().pop().unwrap();
+    let frame = 64;
+    let checked = |bytes: &[u8]| {
+        let place = [&bytes[16..32], &64u64.to_le_bytes(), &bytes[frame..frame + 44]].concat();
+        (crc32c::crc32c(&place), frame + 44)
+    };
+    for epoch in [u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62, (1 << 62) - 1] {
+        let forged = copy(&world);
+        let change = |bytes: &mut Vec<u8>| bytes[frame + 16..frame + 24].copy_from_slice(&u64::to_le_bytes(epoch));
+        forge(&forged, &segment, change, checked);
+        assert_eq!(corrupt_file(refused(&forged, "an epoch that no store reaches")).0, segment, "{epoch}");
+    }
+}
