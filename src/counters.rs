@@ -163,7 +163,7 @@ impl Counters {
     ///
     /// Only those that every method has.
     pub fn len(&self) -> Result<usize> {
-        self.engine.shards().len(self.namespace.id).map_err(|refusal| self.refused(refusal, b""))
+        self.engine.len(self.namespace.id).map_err(|refusal| self.refused(refusal, b""))
     }
 
     /// Whether no counter exists.
@@ -179,7 +179,7 @@ impl Counters {
     ///
     /// Changes go on meanwhile: a lock is held for a few microseconds at a time. A counter that exists during the whole
     /// iteration is listed exactly once, with the value of some moment of it; one that is created or removed meanwhile
-    /// may be listed or not. After an error the iteration is over.
+    /// may be listed or not, and one that is removed and created again even twice. After an error the iteration is over.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { counters: self, next: Some(Chunk::default()), chunk: Vec::new().into_iter() }

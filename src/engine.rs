@@ -221,6 +221,11 @@ impl Engine {
         if self.shared.shards.is_halted() { Err(Refusal::Halted) } else { self.shards().visit(namespace, chunk, visit) }
     }
 
+    /// How many counters a namespace has, unless the store has stopped.
+    pub(crate) fn len(&self, namespace: NamespaceId) -> Result<usize, Refusal> {
+        if self.shared.shards.is_halted() { Err(Refusal::Halted) } else { self.shards().len(namespace) }
+    }
+
     /// The error for a change or a read that was refused.
     pub(crate) fn refused(&self, refusal: Refusal, namespace: &Namespace, key: &[u8]) -> Error {
         let key = || Bytes::copy_from_slice(key);

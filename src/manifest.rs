@@ -188,6 +188,9 @@ impl Manifest {
         if self.first_segment == 0 || self.last_segment.checked_add(1).is_none_or(|next| next < self.first_segment) {
             return Err("the segments' numbers are not a range");
         }
+        if self.next_generation == u64::MAX {
+            return Err("no number is left for a generation");
+        }
         let known = |namespace: &Namespace| u32::from(namespace.id) < self.next_namespace;
         if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
             return Err("a namespace has a number that was not given out");

@@ -14,7 +14,8 @@ use crate::directory::Layout;
 use crate::error::{Error, Result};
 use crate::log::{self, Expected, FrameView, LastSegment, LogEnd, Position, Record};
 use crate::manifest::{Generation, Manifest, ManifestFile};
-use crate::shard::{NamespaceId, Place, Shards};
+use crate::shard::{self, NamespaceId, Place, Shards};
+use crate::snapshot::block::MIN_ENTRY_BYTES;
 use crate::snapshot::{Homes, Malformed};
 use crate::storage::Storage;
 
@@ -90,6 +91,11 @@ pub(crate) fn recover(
         let what = format!("the log ends with epoch {}, and the snapshot needs {through_epoch}", report.last_epoch);
         return Err(Error::corrupt(&last, log_end.last.map_or(0, |last| last.end), what));
     }
+    if report.last_epoch > shard::LAST_EPOCH {
+        let last = log::segment_path(&layout.log, manifest.last_segment);
+        let what = format!("the log ends with epoch {}, which no store reaches", report.last_epoch);
+        return Err(Error::corrupt(&last, log_end.last.map_or(0, |last| last.last_frame), what));
+    }
     remove_leftovers(storage, layout, &manifest, homes)?;
     shards.start_at(report.last_epoch + 1);
     report.counters = shards.counters_and_memory().0;
@@ -112,6 +118,8 @@ fn load_newest<'a>(
                 report.generation = Some(number);
                 return Ok(Some(generation));
             }
+            // Sound for all that is known, and not to be replaced by what an older or a leaner build makes of the rest.
+            Err(error @ (Error::UnsupportedVersion { .. } | Error::FeatureMissing { .. })) => return Err(error),
             Err(error) => {
                 tracing::warn!(number, %error, "snapshot generation is damaged; falling back to the one before");
                 report.damaged_generations.push((number, error));
@@ -136,8 +144,9 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     let meta = &generation.meta;
     let reader = homes.open(meta)?;
     if let [only] = &manifest.namespaces[..] {
-        // A counter takes three bytes at least, so room is made for no more than the blocks can hold.
-        shards.reserve(only.id, usize::try_from(meta.counters.min(meta.bytes / 3)).unwrap_or(0));
+        // No more than the files, whose length was verified, have room for.
+        let counters = meta.counters.min(meta.disk_bytes / MIN_ENTRY_BYTES);
+        shards.reserve(only.id, usize::try_from(counters).unwrap_or(0));
     }
     let known = KnownNamespaces::new(manifest);
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);

@@ -57,6 +57,9 @@ const DIRTY: u64 = 1 << 62;
 /// The epoch's number in the epoch word.
 const NUMBER: u64 = DIRTY - 1;
 
+/// No store gets so far: one epoch in each microsecond makes it 73,000 years. What is beyond was not counted.
+pub(crate) const LAST_EPOCH: u64 = NUMBER / 2;
+
 /// hashbrown tags its slots with the top seven bits of the hash, so the shard is chosen by the bits below them.
 const TAG_BITS: u32 = 7;
 

@@ -27,6 +27,9 @@ pub(crate) const HEADER_BYTES: usize = PAYLOAD_LEN_AT + size_of::<u32>();
 /// The bytes that a block has at most.
 pub(crate) const MAX_BLOCK_BYTES: usize = 8 * 1024;
 
+/// The bytes that a counter takes at least: a key's length, its one byte, a value.
+pub(crate) const MIN_ENTRY_BYTES: u64 = 3;
+
 const MAX_VARINT_BYTES: usize = 10;
 const MAX_ENTRY_BYTES: usize = 2 + MAX_KEY_BYTES + MAX_VARINT_BYTES;
 const _: () = assert!(MAX_KEY_BYTES < 1 << 14, "a key's length takes at most two varint bytes");

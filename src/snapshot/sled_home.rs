@@ -80,7 +80,11 @@ impl SnapshotHome for SledHome {
 
     fn open(&self, meta: &GenerationMeta) -> Result<Box<dyn GenerationReader>> {
         let path = self.shelf.directory(meta.number);
-        read_sums(&*self.storage, &path, meta)?.verify(&*self.storage, &path)?;
+        let sums = read_sums(&*self.storage, &path, meta)?;
+        sums.verify(&*self.storage, &path)?;
+        if meta.disk_bytes.saturating_sub(sums.total_len()) > MAX_LIST_BYTES {
+            return Err(Error::corrupt(&path, 0, format!("the files have not the {} bytes written", meta.disk_bytes)));
+        }
         Ok(Box::new(SledReader::open(&*self.storage, path, meta.number, meta.blocks)?))
     }
 

@@ -1,0 +1,449 @@
+//! Damage is noticed, named by file and offset, and touched by nobody; a damaged newest snapshot costs nothing; and what
+//! is no store, or of a newer version, is refused as it was found.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use plaudit::storage::sim::Survival;
+use plaudit::storage::{Storage, StorageFile};
+use plaudit::{Error, Options, Store};
+use support::{ROOT, Random, State, World, options, path, state};
+
+/// A store with a log of several segments and no snapshot, closed or killed.
+fn logged(close: bool) -> (World, State) {
+    let world = World::new();
+    let store = world.open().unwrap();
+    fill(&store, 0..40);
+    let expected = state(&store);
+    if close {
+        store.close().unwrap();
+    } else {
+        std::mem::forget(store);
+    }
+    assert!(world.segments().len() >= 4, "{:?}", world.segments());
+    (copy(&world), expected)
+}
+
+fn fill(store: &Store, range: std::ops::Range<u64>) {
+    let likes = store.counters("likes").unwrap();
+    for n in range {
+        likes.add(format!("key-{n:->300}"), n as i64 + 1).unwrap();
+        likes.add("all", 1).unwrap();
+        store.sync().unwrap();
+    }
+}
+
+/// A store with two snapshots that has changed since both.
+fn snapshotted(options: Options) -> (World, State) {
+    let world = World::new();
+    let store = world.open_with(options).unwrap();
+    for n in 0..3 {
+        fill(&store, n * 20..n * 20 + 20);
+        if n < 2 {
+            store.compact().unwrap();
+        }
+    }
+    let expected = state(&store);
+    store.close().unwrap();
+    assert_eq!(world.snapshots().len(), 2);
+    (copy(&world), expected)
+}
+
+fn copy(world: &World) -> World {
+    World::on(world.disk.power_cut(Survival::Nothing, 0))
+}
+
+fn write(world: &World, path: &Path, bytes: &[u8]) {
+    let file: Box<dyn StorageFile> = world.disk.create(path).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file.sync().unwrap();
+    world.disk.sync_dir(path.parent().unwrap()).unwrap();
+}
+
+/// Opens a damaged store that must be refused, and left as it was.
+fn refused(world: &World, context: &str) -> Error {
+    let before = world.files();
+    let error = match world.open() {
+        Err(error) => error,
+        Ok(store) => panic!("{context} was not noticed: {:?}", store.recovery()),
+    };
+    assert!(world.files() == before, "{context}: the disk was changed");
+    error
+}
+
+fn corrupt_file(error: Error) -> (PathBuf, u64) {
+    match error {
+        Error::Corrupt { file, offset, .. } => (file, offset),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_closed_log_goes_unnoticed() {
+    let (world, expected) = logged(true);
+    let mut random = Random(7);
+    for segment in world.segments() {
+        let len = world.disk.read_file(&segment).unwrap().len() as u64;
+        for offset in (0..len).filter(|offset| *offset < 200 || offset % 13 == 0) {
+            let damaged = copy(&world);
+            damaged.disk.flip_bit(&segment, offset, random.below(8) as u8).unwrap();
+            let before = damaged.files();
+            match damaged.open() {
+                Ok(store) => assert_eq!(state(&store), expected, "{segment:?} {offset}"),
+                Err(error) => {
+                    let (file, at) = corrupt_file(error);
+                    assert_eq!(file, segment);
+                    assert!(at <= len, "{segment:?}: {at}");
+                    assert!(damaged.files() == before, "{segment:?} {offset}: the disk was changed");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_before_the_last_frame_of_a_killed_log_goes_unnoticed() {
+    let (world, expected) = logged(false);
+    let last = world.segments().pop().unwrap();
+    let end = world.disk.read_file(&last).unwrap().iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    let mut dropped = 0;
+    for offset in 0..end + 1 {
+        let damaged = copy(&world);
+        damaged.disk.flip_bit(&last, offset, (offset % 8) as u8).unwrap();
+        match damaged.open() {
+            Err(error) => assert_eq!(corrupt_file(error).0, last),
+            // Nothing tells damage to the very last frame from a write that a crash tore; it is reported.
+            Ok(store) if store.recovery().dropped_bytes > 0 => {
+                dropped += 1;
+                assert_eq!(store.recovery().dropped_at.as_ref().unwrap().0, last);
+            }
+            Ok(store) => assert_eq!(state(&store), expected, "{offset}"),
+        }
+    }
+    assert!((300..600).contains(&dropped), "only the last frame, of some 400 bytes, can be dropped: {dropped}");
+}
+
+#[test]
+fn a_segment_of_another_length_is_refused() {
+    for close in [true, false] {
+        let (world, expected) = logged(close);
+        for segment in world.segments() {
+            let len = world.disk.read_file(&segment).unwrap().len() as u64;
+            for cut in (0..len).step_by(61) {
+                let damaged = copy(&world);
+                damaged.disk.truncate_file(&segment, cut).unwrap();
+                let context = format!("{segment:?} cut at {cut}");
+                match damaged.open() {
+                    // An earlier segment may lack room that was never used.
+                    Ok(store) => assert_eq!(state(&store), expected, "{context}"),
+                    Err(error) => assert_eq!(corrupt_file(error).0, segment, "{context}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn missing_repeated_and_swapped_segments_are_refused() {
+    let (world, _) = logged(true);
+    let segments = world.segments();
+    for (n, segment) in segments.iter().enumerate() {
+        let damaged = copy(&world);
+        damaged.disk.remove(segment).unwrap();
+        assert_eq!(corrupt_file(refused(&damaged, "a missing segment")), (segment.clone(), 0));
+
+        for (m, other) in segments.iter().enumerate().filter(|&(m, _)| m != n) {
+            let damaged = copy(&world);
+            damaged.disk.copy_file(other, segment).unwrap();
+            let (file, _) = corrupt_file(refused(&damaged, "a repeated segment"));
+            assert_eq!(&file, segment, "{m} over {n}");
+
+            let swapped = copy(&world);
+            write(&swapped, segment, &world.disk.read_file(other).unwrap());
+            write(&swapped, other, &world.disk.read_file(segment).unwrap());
+            let (file, _) = corrupt_file(refused(&swapped, "swapped segments"));
+            assert!(file == *segment || file == *other);
+        }
+    }
+    let damaged = copy(&world);
+    segments.iter().for_each(|segment| damaged.disk.remove(segment).unwrap());
+    corrupt_file(refused(&damaged, "a missing log"));
+}
+
+#[test]
+fn an_older_state_of_the_last_segment_is_refused() {
+    // The log as of an earlier moment is a sound log, but it does not reach what the snapshot needs.
+    let world = World::new();
+    let store = world.open().unwrap();
+    fill(&store, 0..3);
+    let older = world.disk.read_file(&world.segments()[0]).unwrap();
+    fill(&store, 3..5);
+    store.compact().unwrap();
+    let segment = world.segments().pop().unwrap();
+    std::mem::forget(store);
+    let damaged = copy(&world);
+    write(&damaged, &segment, &older);
+    corrupt_file(refused(&damaged, "an older segment"));
+}
+
+#[test]
+fn a_segment_of_another_store_is_refused() {
+    let ((world, _), (other, _)) = (logged(true), logged(true));
+    for segment in world.segments() {
+        let damaged = copy(&world);
+        write(&damaged, &segment, &other.disk.read_file(&segment).unwrap());
+        assert_eq!(corrupt_file(refused(&damaged, "a foreign segment")).0, segment);
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_the_manifest_goes_unnoticed() {
+    let (world, _) = snapshotted(options());
+    let manifest = path("MANIFEST");
+    for offset in 0..world.disk.read_file(&manifest).unwrap().len() as u64 {
+        let damaged = copy(&world);
+        damaged.disk.flip_bit(&manifest, offset, (offset % 8) as u8).unwrap();
+        assert_eq!(corrupt_file(refused(&damaged, "a damaged manifest")).0, manifest, "{offset}");
+    }
+}
+
+#[test]
+fn a_damaged_newest_snapshot_costs_nothing_and_is_replaced() {
+    let (world, expected) = snapshotted(options());
+    let newest = world.snapshots().pop().unwrap();
+    let len = world.disk.read_file(&newest).unwrap().len() as u64;
+    let mut damages: Vec<Box<dyn Fn(&World)>> = vec![
+        Box::new(|world| world.disk.remove(&world.snapshots()[1]).unwrap()),
+        Box::new(move |world| world.disk.truncate_file(&world.snapshots()[1], len / 2).unwrap()),
+        Box::new(|world| world.disk.copy_file(&world.snapshots()[0], &world.snapshots()[1]).unwrap()),
+    ];
+    for offset in (0..len).step_by(97).chain([len - 1]) {
+        damages.push(Box::new(move |world| world.disk.flip_bit(&world.snapshots()[1], offset, 3).unwrap()));
+    }
+    for (damage, n) in damages.iter().zip(0..) {
+        let damaged = copy(&world);
+        damage(&damaged);
+        let store = damaged.open().unwrap_or_else(|error| panic!("damage {n}: {error:?}"));
+        assert_eq!(state(&store), expected, "damage {n}");
+        let report = store.recovery();
+        assert_eq!((report.generation, report.damaged_generations.len()), (Some(1), 1), "damage {n}");
+        assert!(matches!(&report.damaged_generations[0], (2, Error::Corrupt { file, .. }) if *file == newest));
+        assert!(store.is_compaction_due());
+        store.compact().unwrap();
+        assert_eq!(store.stats().generations, [1, 3]);
+        assert!(!store.is_compaction_due());
+        store.close().unwrap();
+        let store = damaged.open().unwrap();
+        assert_eq!((store.recovery().generation, state(&store)), (Some(3), expected.clone()));
+        assert!(store.recovery().damaged_generations.is_empty());
+        assert!(!damaged.disk.files().contains(&newest));
+    }
+}
+
+#[test]
+fn a_store_with_threads_replaces_a_damaged_snapshot_by_itself() {
+    let (world, expected) = snapshotted(options());
+    world.disk.flip_bit(&world.snapshots()[1], 100, 0).unwrap();
+    let store = world.open_threaded(options()).unwrap();
+    assert_eq!(state(&store), expected);
+    while store.stats().generations != [1, 3] {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    store.close().unwrap();
+    assert!(Store::verify_in(world.environment(plaudit::Driver::Caller), ROOT).unwrap().problems.is_empty());
+}
+
+#[test]
+fn when_all_snapshots_are_damaged_the_whole_log_serves_as_well() {
+    let (world, expected) = snapshotted(Options { generations_kept: 3, ..options() });
+    for snapshot in world.snapshots() {
+        world.disk.flip_bit(&snapshot, 50, 1).unwrap();
+    }
+    let store = world.open_with(Options { generations_kept: 3, ..options() }).unwrap();
+    assert_eq!(state(&store), expected);
+    assert_eq!((store.recovery().generation, store.recovery().damaged_generations.len()), (None, 2));
+    store.compact().unwrap();
+    assert_eq!(store.stats().generations, [3]);
+    store.close().unwrap();
+    assert_eq!(state(&world.open().unwrap()), expected);
+}
+
+#[test]
+fn when_nothing_is_left_to_restore_from_nothing_is_touched() {
+    let (world, _) = snapshotted(options());
+    let snapshots = world.snapshots();
+    for snapshot in &snapshots {
+        world.disk.flip_bit(snapshot, 50, 1).unwrap();
+    }
+    let (file, _) = corrupt_file(refused(&world, "two damaged snapshots"));
+    assert_eq!(file, snapshots[1], "the newest is the one to mend");
+}
+
+#[test]
+fn verify_finds_every_damage_in_one_run_and_changes_nothing() {
+    let (world, _) = snapshotted(options());
+    let verify = |world: &World| Store::verify_in(world.environment(plaudit::Driver::Caller), ROOT).unwrap();
+    let sound = verify(&world);
+    assert!(sound.problems.is_empty(), "{sound:?}");
+    assert_eq!(sound.generations.len(), 2);
+    let segments = world.segments();
+    world.disk.flip_bit(&world.snapshots()[0], 60, 1).unwrap();
+    world.disk.flip_bit(&segments[0], 80, 1).unwrap();
+    world.disk.flip_bit(&segments[2], 80, 1).unwrap();
+    let before = world.files();
+    let report = verify(&world);
+    assert_eq!(report.problems.len(), 3, "{:#?}", report.problems);
+    assert!(world.files() == before);
+}
+
+#[test]
+fn what_is_no_store_is_refused_untouched() {
+    let (store, _) = logged(true);
+    let without_manifest = copy(&store);
+    without_manifest.disk.remove(&path("MANIFEST")).unwrap();
+    let with = |name: &str| {
+        let world = World::new();
+        let file = if name.is_empty() { PathBuf::from(ROOT) } else { path(name) };
+        world.disk.create_dir_all(file.parent().unwrap()).unwrap();
+        write(&world, &file, b"somebody's");
+        world
+    };
+    let cases = ["", "notes.txt", "log", "log/notes.txt", "snapshot/00000000000000000001.snap", "LOCK/a"];
+    for (world, n) in cases.into_iter().map(with).chain([without_manifest]).zip(0..) {
+        match refused(&world, &format!("case {n}")) {
+            Error::NotAStore { path, what } => assert!(path == Path::new(ROOT) && !what.is_empty()),
+            other => panic!("case {n}: {other:?}"),
+        }
+        let verified = Store::verify_in(world.environment(plaudit::Driver::Caller), ROOT);
+        assert!(matches!(verified, Err(Error::NotAStore { .. })));
+    }
+}
+
+#[test]
+fn files_of_others_beside_a_store_are_left_alone() {
+    let (world, expected) = logged(true);
+    let foreign: BTreeMap<PathBuf, Vec<u8>> =
+        ["README", "log/notes.txt", "snapshot/notes", "log/1.log"].map(|name| (path(name), vec![1, 2])).into();
+    foreign.iter().for_each(|(path, bytes)| write(&world, path, bytes));
+    let store = world.open().unwrap();
+    assert_eq!(state(&store), expected);
+    store.compact().unwrap();
+    store.close().unwrap();
+    world.open().unwrap().close().unwrap();
+    foreign.iter().for_each(|(path, bytes)| assert_eq!(&world.disk.read_file(path).unwrap(), bytes));
+}
+
+/// Sets a version, and the checksum behind the first `covered` bytes.
+fn set_version(world: &World, path: &Path, version: u32, covered: Option<usize>) {
+    let mut bytes = world.disk.read_file(path).unwrap();
+    let covered = covered.unwrap_or(bytes.len() - 4);
+    bytes[8..12].copy_from_slice(&version.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[..covered]);
+    bytes[covered..covered + 4].copy_from_slice(&checksum.to_le_bytes());
+    write(world, path, &bytes);
+}
+
+#[test]
+fn a_newer_version_is_refused_untouched() {
+    let (world, _) = snapshotted(options());
+    let cases = [
+        (path("MANIFEST"), None),
+        (world.segments().pop().unwrap(), Some(60)),
+        (world.snapshots().pop().unwrap(), Some(20)),
+    ];
+    for (file, covered) in cases {
+        let newer = copy(&world);
+        set_version(&newer, &file, 2, covered);
+        match refused(&newer, &format!("{file:?}")) {
+            Error::UnsupportedVersion { file: named, found: 2, supported: 1 } => assert_eq!(named, file),
+            other => panic!("{file:?}: {other:?}"),
+        }
+    }
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn a_damaged_snapshot_in_sled_costs_nothing_and_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = {
+        let store = Store::open(dir.path()).unwrap();
+        for n in 0..3 {
+            fill(&store, n * 10..n * 10 + 10);
+            if n < 2 {
+                store.compact().unwrap();
+            }
+        }
+        let expected = state(&store);
+        store.close().unwrap();
+        expected
+    };
+    let newest = dir.path().join("snapshot/00000000000000000002/db");
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let middle = bytes.iter().position(|&byte| byte == b'k').unwrap();
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(state(&store), expected);
+    assert_eq!(store.recovery().damaged_generations.len(), 1);
+    while store.stats().generations != [1, 3] {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    store.close().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!((store.recovery().generation, state(&store)), (Some(3), expected));
+    assert!(!newest.exists());
+}
+
+/// Rewrites the bytes before a checksum, so that only their meaning is wrong.
+fn forge(world: &World, path: &Path, change: impl Fn(&mut Vec<u8>), checked: impl Fn(&[u8]) -> (u32, usize)) {
+    let mut bytes = world.disk.read_file(path).unwrap();
+    change(&mut bytes);
+    let (checksum, at) = checked(&bytes);
+    bytes[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+    write(world, path, &bytes);
+}
+
+#[test]
+fn numbers_that_only_an_enemy_writes_make_nobody_panic() {
+    let manifest = path("MANIFEST");
+    let whole = |bytes: &[u8]| (crc32c::crc32c(&bytes[..bytes.len() - 4]), bytes.len() - 4);
+
+    // The newest generation's meta is the last but for two words and the checksum; its third word counts the counters.
+    let (world, expected) = snapshotted(options());
+    forge(
+        &world,
+        &manifest,
+        |bytes| {
+            let at = bytes.len() - 4 - 16 - 57 + 16;
+            bytes[at..at + 8].fill(0x7f);
+        },
+        whole,
+    );
+    assert_eq!(state(&world.open().unwrap()), expected, "a count is only a hint");
+
+    // The fifth word after the preamble is the number of the next generation.
+    let (world, _) = snapshotted(options());
+    forge(&world, &manifest, |bytes| bytes[16 + 32..16 + 40].fill(0xff), whole);
+    assert_eq!(corrupt_file(refused(&world, "a number without a next one")).0, manifest);
+
+    let world = World::new();
+    let store = world.open().unwrap();
+    store.counters("likes").unwrap().add("a", 1).unwrap();
+    store.sync().unwrap();
+    std::mem::forget(store);
+    let world = copy(&world);
+    let segment = world.segments().pop().unwrap();
+    let frame = 64;
+    let checked = |bytes: &[u8]| {
+        let place = [&bytes[16..32], &64u64.to_le_bytes(), &bytes[frame..frame + 44]].concat();
+        (crc32c::crc32c(&place), frame + 44)
+    };
+    for epoch in [u64::MAX, u64::MAX - 1, 1 << 63, 1 << 62, (1 << 62) - 1] {
+        let forged = copy(&world);
+        let change = |bytes: &mut Vec<u8>| bytes[frame + 16..frame + 24].copy_from_slice(&u64::to_le_bytes(epoch));
+        forge(&forged, &segment, change, checked);
+        assert_eq!(corrupt_file(refused(&forged, "an epoch that no store reaches")).0, segment, "{epoch}");
+    }
+}

@@ -1,0 +1,138 @@
+//! What the tests of the promises share: a simulated world, a seeded generator, and a store's contents as a value.
+
+// Every test file uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk};
+use plaudit::{Driver, Environment, Options, Result, SnapshotHome, Stepped, Store};
+
+/// Where the store is on a simulated disk. Several levels deep, because creating it must make each of them durable.
+pub const ROOT: &str = "/srv/app/store";
+
+/// A disk and a clock.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub disk: SimDisk,
+    pub clock: SimClock,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn on(disk: SimDisk) -> Self {
+        Self { disk, clock: SimClock::new() }
+    }
+
+    pub fn environment(&self, driver: Driver) -> Environment {
+        Environment { storage: Arc::new(self.disk.clone()), clock: Arc::new(self.clock.clone()), driver }
+    }
+
+    /// Opens the store with small segments and file snapshots, driven by the test.
+    pub fn open(&self) -> Result<Store> {
+        self.open_with(options())
+    }
+
+    pub fn open_with(&self, options: Options) -> Result<Store> {
+        Store::open_in(self.environment(Driver::Caller), ROOT, options)
+    }
+
+    /// Opens the store with threads of its own.
+    pub fn open_threaded(&self, options: Options) -> Result<Store> {
+        let environment = Environment { clock: Environment::default().clock, ..self.environment(Driver::Threads) };
+        Store::open_in(environment, ROOT, options)
+    }
+
+    /// Every file with its bytes.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.disk.files().into_iter().map(|path| (path.clone(), self.disk.read_file(&path).unwrap())).collect()
+    }
+
+    /// The paths of the store's log segments, oldest first.
+    pub fn segments(&self) -> Vec<PathBuf> {
+        self.with_suffix(".log")
+    }
+
+    /// The paths of the store's snapshots, oldest first.
+    pub fn snapshots(&self) -> Vec<PathBuf> {
+        self.with_suffix(".snap")
+    }
+
+    fn with_suffix(&self, suffix: &str) -> Vec<PathBuf> {
+        self.disk.files().into_iter().filter(|path| path.to_string_lossy().ends_with(suffix)).collect()
+    }
+}
+
+/// Small segments, so that a short test rotates them, and file snapshots, because sled knows no simulated disk.
+pub fn options() -> Options {
+    Options { shards: 4, segment_bytes: 4_096, snapshot_home: SnapshotHome::File, ..Options::default() }
+}
+
+pub fn path(name: &str) -> PathBuf {
+    Path::new(ROOT).join(name)
+}
+
+/// Calls of this kind, on files whose path has this in it, fail from now on.
+pub fn fault(operation: Operation, path: &str, kind: io::ErrorKind) -> Fault {
+    Fault { operation, path_contains: Some(path.to_owned()), skip: 0, times: None, kind }
+}
+
+/// Steps the committer until it has nothing to do now.
+pub fn step_until_quiet(store: &Store) -> Stepped {
+    for _ in 0..1_000 {
+        match store.step() {
+            Stepped::Worked => {}
+            other => return other,
+        }
+    }
+    panic!("the committer never comes to rest");
+}
+
+/// Lets the group window pass, and the committer seal the open epoch without writing it.
+pub fn seal(world: &World, store: &Store) -> Stepped {
+    store.step();
+    world.clock.advance(LONG);
+    store.step()
+}
+
+/// Longer than any group window or pause of the tests' stores.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// All counters of a store by namespace. Bytes of keys that are no text are escaped.
+pub type State = BTreeMap<String, BTreeMap<String, i64>>;
+
+pub fn state(store: &Store) -> State {
+    let counters = |name: &str| {
+        let counters = store.existing_counters(name).unwrap();
+        let all: Vec<_> = counters.iter().collect::<Result<_>>().unwrap();
+        let map: BTreeMap<_, _> = all.iter().map(|(key, value)| (key.escape_ascii().to_string(), *value)).collect();
+        assert_eq!((map.len(), all.len()), (all.len(), counters.len().unwrap()), "each counter is listed once");
+        map
+    };
+    store.namespaces().into_iter().map(|info| (info.name.clone(), counters(&info.name))).collect()
+}
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.word() % bound
+    }
+}
