@@ -1,5 +1,7 @@
 //! A batch is in one epoch, whole, over any keys and namespaces; or nothing of it is applied.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use plaudit::storage::sim::Survival;
@@ -25,6 +27,8 @@ fn changes_apply_in_order_and_are_told_one_by_one() {
     assert_eq!(batch.commit().unwrap().changes().len(), 0);
 }
 
+type Refused<'a> = &'a dyn Fn(&mut plaudit::Batch);
+
 #[test]
 fn a_refused_change_leaves_nothing_applied_and_nothing_logged() {
     let world = World::new();
@@ -39,7 +43,7 @@ fn a_refused_change_leaves_nothing_applied_and_nothing_logged() {
     store.drop_namespace("gone").unwrap();
     let other = World::new().open().unwrap();
     let foreign = other.counters("free").unwrap();
-    let cases: [(&str, &dyn Fn(&mut plaudit::Batch)); 7] = [
+    let cases: [(&str, Refused<'_>); 7] = [
         ("overflow", &|batch| _ = batch.add(&free, "max", 1)),
         ("bounds", &|batch| _ = batch.add(&low, "kept", 7)),
         ("a bound that only the sum breaks", &|batch| _ = batch.add(&low, "sum", 6).add(&low, "sum", 6)),

@@ -1,5 +1,7 @@
 //! Overflow and bounds are refused, or clamped, visibly; what is refused changes nothing and logs nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use plaudit::{AtBound, CounterOptions, Counters, Error, Stepped, Store};

@@ -1,6 +1,8 @@
 //! Threads change the same and other counters while the store commits, compacts and closes, and every total is exact
 //! afterwards.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};

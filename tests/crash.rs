@@ -1,6 +1,8 @@
 //! Power cut at any operation, also inside recovery: every acknowledged change is there exactly once, every batch is
 //! whole or absent, and what was not acknowledged is there once or not at all.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use plaudit::storage::sim::Survival;

@@ -1,5 +1,7 @@
-//! Damage is noticed, named by file and offset, and touched by nobody; a damaged newest snapshot costs nothing; and what
-//! is no store, or of a newer version, is refused as it was found.
+//! Damage is noticed, named by file and offset, and touched by nobody; a damaged newest snapshot costs nothing; and
+//! what is no store, or of a newer version, is refused as it was found.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 
@@ -209,12 +211,14 @@ fn no_flipped_bit_of_the_manifest_goes_unnoticed() {
     }
 }
 
+type Damage = Box<dyn Fn(&World)>;
+
 #[test]
 fn a_damaged_newest_snapshot_costs_nothing_and_is_replaced() {
     let (world, expected) = snapshotted(options());
     let newest = world.snapshots().pop().unwrap();
     let len = world.disk.read_file(&newest).unwrap().len() as u64;
-    let mut damages: Vec<Box<dyn Fn(&World)>> = vec![
+    let mut damages: Vec<Damage> = vec![
         Box::new(|world| world.disk.remove(&world.snapshots()[1]).unwrap()),
         Box::new(move |world| world.disk.truncate_file(&world.snapshots()[1], len / 2).unwrap()),
         Box::new(|world| world.disk.copy_file(&world.snapshots()[0], &world.snapshots()[1]).unwrap()),

@@ -1,5 +1,7 @@
-//! After a failed sync or write nothing more is acknowledged, every call says why, nothing is tried again, and opening
-//! the store recovers exactly what is on the disk.
+//! After a failed sync or write nothing more is acknowledged, every call says why, nothing is tried again, and
+//! opening the store recovers exactly what is on the disk.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

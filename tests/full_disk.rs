@@ -1,5 +1,7 @@
-//! A full disk loses nothing: changes stay in memory, whoever waits is told, and the store goes on by itself when there
-//! is room again.
+//! A full disk loses nothing: changes stay in memory, whoever waits is told, and the store goes on by itself when
+//! there is room again.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -1,6 +1,8 @@
 //! One opener at a time, on the real file system: the second one is told at once, in this process and in another, and
 //! the lock is free after a close and after the death of its holder.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -25,7 +27,9 @@ fn other_process() {
     }
 }
 
-/// Starts the other process and waits for what it has to say. Its output must be held for as long as it writes.
+/// Starts the other process and waits for what it has to say. Its output must be held for as long as it
+/// writes, and the caller waits for its end.
+#[allow(clippy::zombie_processes)]
 fn start(dir: &Path) -> (Child, BufReader<ChildStdout>, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "other_process", "--nocapture"])

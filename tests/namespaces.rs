@@ -1,5 +1,7 @@
-//! Namespaces are durable with their options, checked whenever they are opened, and gone with their counters when they
-//! are dropped.
+//! Namespaces are durable with their options, checked whenever they are opened, and gone with their counters when
+//! they are dropped.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

@@ -1,5 +1,7 @@
-//! A subscription gets every epoch once it is durable, with deltas and values that add up to the counters; a slow one is
-//! told which epochs it missed.
+//! A subscription gets every epoch once it is durable, with deltas and values that add up to the counters; a slow one
+//! is told which epochs it missed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod support;
 

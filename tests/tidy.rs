@@ -1,6 +1,6 @@
 //! Habits that are kept by the tests: modules use only what stands below them, files stay short, nothing is left open.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Handles go to any thread, are cheap to clone, and errors are what every error crate takes. Checked when it compiles.
+//! Handles go to any thread, are cheap to clone, and errors are what every error crate takes. Checked when it
+//! compiles.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 

@@ -1,7 +1,7 @@
 //! What the tests of the promises share: a simulated world, a seeded generator, and a store's contents as a value.
 
 // Every test file uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io;
