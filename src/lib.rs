@@ -21,15 +21,15 @@
 //!
 //! # How it works
 //!
-//! Time is cut into *epochs* of a few milliseconds. Changes are applied in memory, in lock-striped tables. A thread seals
-//! each epoch, writes every counter that changed in it once, with its value, and makes that durable with one sync. So the
-//! cost of durability grows with the counters that changed, not with the likes. The log is replaced by snapshots as it
-//! grows.
+//! Time is cut into *epochs* of a few milliseconds. Changes are applied in memory, in lock-striped tables. A thread
+//! seals each epoch, writes every counter that changed in it once, with its value, and makes that durable with one
+//! sync. So the cost of durability grows with the counters that changed, not with the likes. The log is replaced by
+//! snapshots as it grows.
 //!
 //! # What is promised
 //!
-//! - A change whose receipt was waited for, and everything before a [`Store::sync`] that answered `Ok`, is there after any
-//!   crash, exactly once.
+//! - A change whose receipt was waited for, and everything before a [`Store::sync`] that answered `Ok`, is there
+//!   after any crash, exactly once.
 //! - A change that was not waited for is there or not, never twice; a [`Batch`] is there whole or not at all.
 //! - Damage on disk is an error that names the file and the place, or costs nothing: never another count.
 //! - A full disk loses nothing: changes stay in memory and are retried.
@@ -53,8 +53,8 @@
 //!
 //! # Features
 //!
-//! `sled` (default): snapshots live in sled. Without it, in plain files. `sim`: the [simulated disk](storage) for testing
-//! crash handling. `cli`: the `plaudit` command.
+//! `sled` (default): snapshots live in sled. Without it, in plain files. `sim`: the [simulated disk](storage) for
+//! testing crash handling. `cli`: the `plaudit` command.
 
 #![forbid(unsafe_code)]
 

@@ -155,8 +155,8 @@ fn model_a_dead_committer_leaves_nobody_asleep() {
     });
 }
 
-/// The committer's thread sleeps while an add announces itself. It wakes. Fails when `announce` does not notify, or sets
-/// its flag without the lock.
+/// The committer's thread sleeps while an add announces itself. It wakes. Fails when `announce` does not notify, or
+/// sets its flag without the lock.
 #[test]
 fn model_an_add_wakes_the_committer() {
     check(|| {

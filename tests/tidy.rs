@@ -129,7 +129,8 @@ fn nothing_is_left_open_and_comments_are_wrapped() {
             let left = open.iter().find(|word| line.contains(word.as_str()));
             assert!(left.is_none(), "{}:{number}: {line}", path.display());
             // rustfmt keeps the length of code, and leaves comments alone.
-            let is_long_comment = line.trim_start().starts_with("//") && line.chars().count() > MAX_COLUMNS;
+            let is_comment = line.trim_start().starts_with("//") && !line.contains("| "); // a table row cannot be wrapped
+            let is_long_comment = is_comment && line.chars().count() > MAX_COLUMNS;
             assert!(!is_long_comment, "{}:{number} is too long", path.display());
         }
     }

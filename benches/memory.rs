@@ -1,0 +1,101 @@
+//! How much resident memory does a counter take?
+//!
+//! Ten million counters with 16-byte keys, added one by one to a store with default options, then synced; beside it the
+//! same in `DashMap<Box<[u8]>, AtomicU64>`. Each is measured in a process of its own, as the difference of its resident
+//! memory, so that nothing freed by the one is used by the other.
+//!
+//! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
+
+mod support;
+
+use std::process::Command;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput};
+use dashmap::DashMap;
+use plaudit::Store;
+
+use support::{fill, key, resident_bytes, scaled, verdict};
+
+const COUNTERS: u64 = 10_000_000;
+const TARGET_BYTES: f64 = 48.0;
+
+/// Names the engine that a child process is to fill.
+const CHILD_VARIABLE: &str = "PLAUDIT_BENCH_FILL";
+
+fn main() {
+    if let Ok(engine) = std::env::var(CHILD_VARIABLE) {
+        return fill_and_report(&engine);
+    }
+    let mut criterion = support::criterion();
+    measure_growth(&mut criterion);
+    criterion.final_summary();
+    if support::is_list() {
+        return;
+    }
+    if resident_bytes().is_none() {
+        println!("memory per counter: skipped, because there is no /proc/self/statm here");
+        return;
+    }
+    let (plaudit, dashmap) = (bytes_per_counter("plaudit"), bytes_per_counter("dashmap"));
+    println!(
+        "memory per counter: plaudit {plaudit:.1} bytes, DashMap {dashmap:.1} bytes, ratio {:.2}",
+        plaudit / dashmap
+    );
+    let target = format!("<= {TARGET_BYTES} bytes");
+    verdict("memory per counter", &target, &format!("{plaudit:.1} bytes"), plaudit <= TARGET_BYTES);
+}
+
+/// What adding a counter that is new costs, while the tables grow.
+fn measure_growth(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("add new counters");
+    let count = scaled(500_000);
+    group.throughput(Throughput::Elements(count));
+    group.bench_function("plaudit", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let growth = |_| {
+                let dir = support::temp_dir();
+                let store = Store::open(dir.path()).expect("a new store opens");
+                let counters = store.counters("bench").expect("a namespace can be created");
+                let started = std::time::Instant::now();
+                fill(&counters, count);
+                started.elapsed()
+            };
+            (0..iterations).map(growth).sum::<Duration>()
+        });
+    });
+    group.finish();
+}
+
+fn bytes_per_counter(engine: &str) -> f64 {
+    let program = std::env::current_exe().expect("the bench knows where it is");
+    let child = Command::new(program).args(std::env::args().skip(1)).env(CHILD_VARIABLE, engine).output();
+    let output = child.expect("the bench can start itself");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{engine} failed: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text.trim().parse().expect("the child prints one number")
+}
+
+/// In the child: prints the bytes for each counter.
+fn fill_and_report(engine: &str) {
+    let count = scaled(COUNTERS);
+    let resident = || resident_bytes().expect("the parent checked that it can be read") as f64;
+    let report = |before: f64| println!("{}", (resident() - before) / count as f64);
+    if engine == "dashmap" {
+        let before = resident();
+        let map: DashMap<Box<[u8]>, AtomicU64> = DashMap::new();
+        for number in 0..count {
+            map.insert(Box::from(&key(number)[..]), AtomicU64::new(1));
+        }
+        return report(before);
+    }
+    let dir = support::temp_dir();
+    let before = resident();
+    let store = Store::open(dir.path()).expect("a new store opens");
+    let counters = store.counters("bench").expect("a namespace can be created");
+    fill(&counters, count);
+    store.sync().expect("the store can sync");
+    report(before);
+    eprintln!("{:?}", store.stats());
+}
