@@ -1,11 +1,11 @@
 //! Does a durable `add` keep up with a concurrent map that is not durable at all?
 //!
-//! A million counters with 16-byte keys, "add 1", Zipf 0.99 and uniform, on 1 and 2 threads, warm. plaudit has its default
-//! options: every increment is on disk within 5 ms and a sync. Beside it runs `DashMap<Box<[u8]>, AtomicU64>` as one
-//! would write it, with its default hasher, and with foldhash, which plaudit uses itself.
+//! A million counters with 16-byte keys, "add 1", Zipf 0.99 and uniform, on 1 and 2 threads, warm. plaudit has its
+//! default options: every increment is on disk within 5 ms and a sync. Beside it runs `DashMap<Box<[u8]>, AtomicU64>`
+//! as one would write it, with its default hasher, and with foldhash, which plaudit uses itself.
 //!
-//! Machines are noisy, so the engines take turns in short slices of one run, and what counts is the median of the ratios
-//! of neighbouring slices. criterion measures the same beside it.
+//! Machines are noisy, so the engines take turns in short slices of one run, and what counts is the median of the
+//! ratios of neighbouring slices. criterion measures the same beside it.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
 

@@ -1,8 +1,8 @@
 //! Does a compaction hold up those who count?
 //!
-//! One thread adds to a store of two million counters (`PLAUDIT_BENCH_COUNTERS` for another number), Zipf 0.99, and times
-//! every call: without a compaction, and while one runs; with snapshots in each home; at 100,000 calls per second and as
-//! fast as it can.
+//! One thread adds to a store of two million counters (`PLAUDIT_BENCH_COUNTERS` for another number), Zipf 0.99, and
+//! times every call: without a compaction, and while one runs; with snapshots in each home; at 100,000 calls per
+//! second and as fast as it can.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
 
@@ -143,8 +143,8 @@ impl Drop for SetOnDrop<'_> {
 struct Latencies {
     /// How long the calls took.
     calls: Histogram<u64>,
-    /// How long after the moment each call was due it was done: a pause that holds up the calls behind it counts for all
-    /// of them, and so does one in which the machine runs something else.
+    /// How long after the moment each call was due it was done: a pause that holds up the calls behind it counts for
+    /// all of them, and so does one in which the machine runs something else.
     due: Histogram<u64>,
 }
 

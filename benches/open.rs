@@ -1,7 +1,7 @@
 //! How fast does a store open?
 //!
-//! Ten million counters with 16-byte keys: from a snapshot in each home, and by replaying the log alone. The files are in
-//! the page cache, as after a restart of the service.
+//! Ten million counters with 16-byte keys: from a snapshot in each home, and by replaying the log alone. The files
+//! are in the page cache, as after a restart of the service.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
 
