@@ -19,6 +19,8 @@ pub(crate) struct FrameEncoder {
     removed: Vec<(usize, NamespaceId, u32)>,
     events: Vec<RawEvent>,
     arena: BytesMut,
+    /// The changes of a group by slot: each slot with its change's place in one number, which sorts fastest.
+    order: Vec<u64>,
     slots: Vec<u32>,
     ends: Vec<usize>,
 }
@@ -31,7 +33,10 @@ impl FrameEncoder {
         self.removed.clear();
         self.events.clear();
         for (stripe, changes) in collected.iter_mut().enumerate() {
-            changes.sort_unstable_by_key(|change| (change.namespace, change.slot));
+            // Mostly all of a shard's changes are of one namespace.
+            if !changes.is_sorted_by_key(|change| change.namespace) {
+                changes.sort_unstable_by_key(|change| change.namespace);
+            }
             for group in changes.chunk_by(|a, b| a.namespace == b.namespace) {
                 self.encode_group(shards, stripe, group, events);
             }
@@ -41,8 +46,13 @@ impl FrameEncoder {
     fn encode_group(&mut self, shards: &Shards, stripe: usize, group: &[Pending], events: bool) {
         let namespace = group[0].namespace;
         let named = self.named.entry((namespace, stripe)).or_default();
+        self.order.clear();
+        self.order.extend(group.iter().zip(0u64..).map(|(change, place)| u64::from(change.slot) << 32 | place));
+        self.order.sort_unstable();
         self.slots.clear();
-        self.slots.extend(group.iter().map(|change| change.slot).filter(|&slot| events || !is_named(named, slot)));
+        self.slots.extend(
+            self.order.iter().map(|ordered| (ordered >> 32) as u32).filter(|&slot| events || !is_named(named, slot)),
+        );
         self.ends.clear();
         self.arena.clear();
         if !shards.copy_keys(stripe, namespace, &self.slots, &mut self.arena, &mut self.ends) {
@@ -53,7 +63,8 @@ impl FrameEncoder {
         let arena = self.arena.split().freeze();
         let mut keys = self.slots.iter().zip(key_ranges(&self.ends)).peekable();
         self.body.begin_group(namespace, stripe as u32);
-        for change in group {
+        for &ordered in &self.order {
+            let change = &group[ordered as u32 as usize];
             let slot = change.slot;
             let range = keys.next_if(|&(&wanted, _)| wanted == slot).map(|(_, range)| range);
             let key = range.clone().filter(|_| !is_named(named, slot)).map(|range| &arena[range]);

@@ -23,6 +23,7 @@ mod batch;
 mod change;
 mod entry;
 mod epoch;
+mod index;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -60,7 +61,7 @@ const NUMBER: u64 = DIRTY - 1;
 /// No store gets so far: one epoch in each microsecond makes it 73,000 years. What is beyond was not counted.
 pub(crate) const LAST_EPOCH: u64 = NUMBER / 2;
 
-/// hashbrown tags its slots with the top seven bits of the hash, so the shard is chosen by the bits below them.
+/// The index of a table uses the hash's low bits and those from the 32nd on; the shard is chosen by bits near the top.
 const TAG_BITS: u32 = 7;
 
 /// All counters of a store.

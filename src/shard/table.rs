@@ -3,16 +3,15 @@
 //! A counter keeps its slot for as long as it exists, so that a snapshot can walk the slab in short steps while
 //! it changes, and the log can name a counter by its slot.
 
-use hashbrown::HashTable;
-
 use super::entry::{Entry, SpilledKeys};
+use super::index::Index;
 
 /// Slot numbers are `u32`; one is left out so that a count of slots fits too.
 const MAX_SLOTS: usize = u32::MAX as usize;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    index: HashTable<u32>,
+    index: Index,
     entries: Vec<Entry>,
     free: Vec<u32>,
     keys: SpilledKeys,
@@ -23,8 +22,7 @@ impl Table {
     /// The slot of a key that is live, or removed and not released yet.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let same = |&slot: &u32| self.keys.key(&self.entries[slot as usize]) == key;
-        self.index.find(hash, same).copied()
+        self.index.find(hash, |slot| self.entries.get(slot as usize).is_some_and(|entry| self.keys.key(entry) == key))
     }
 
     /// Takes a slot for a key that has none. `None` when the table can hold no more.
@@ -33,21 +31,23 @@ impl Table {
     pub(super) fn insert(&mut self, hash: u64, key: &[u8], value: i64, rehash: impl Fn(&[u8]) -> u64) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None => self.grow_slab()?,
+            None => self.grow_slab(&rehash)?,
         };
         let entry = &mut self.entries[slot as usize];
         self.keys.assign(entry, key);
         entry.value = value;
         self.live += 1;
-        let (entries, keys) = (&self.entries, &self.keys);
-        self.index.insert_unique(hash, slot, |&slot| rehash(keys.key(&entries[slot as usize])));
+        self.index.insert(hash, slot);
         Some(slot)
     }
 
-    fn grow_slab(&mut self) -> Option<u32> {
+    fn grow_slab(&mut self, rehash: impl Fn(&[u8]) -> u64) -> Option<u32> {
         let len = self.entries.len();
         if len >= MAX_SLOTS {
             return None;
+        }
+        if len == self.index.capacity() {
+            self.rebuild_index(len + 1, rehash);
         }
         if len == self.entries.capacity() {
             // An eighth at a time: doubling would leave up to half of the slab unused.
@@ -67,12 +67,11 @@ impl Table {
     }
 
     /// Gives a slot back, with its key. The slot must be in use.
-    pub(super) fn release(&mut self, slot: u32, hash: impl Fn(&[u8]) -> u64) {
+    pub(super) fn release(&mut self, slot: u32, rehash: impl Fn(&[u8]) -> u64) {
+        let hash = rehash(self.keys.key(&self.entries[slot as usize]));
+        let (entries, keys) = (&self.entries, &self.keys);
+        self.index.remove(hash, slot, |slot| rehash(keys.key(&entries[slot as usize])));
         let entry = &mut self.entries[slot as usize];
-        let hash = hash(self.keys.key(entry));
-        if let Ok(indexed) = self.index.find_entry(hash, |&other| other == slot) {
-            indexed.remove();
-        }
         self.live -= usize::from(entry.is_live());
         self.keys.vacate(entry);
         self.free.push(slot);
@@ -111,13 +110,20 @@ impl Table {
 
     /// Makes room for a known number of further counters at once.
     pub(super) fn reserve(&mut self, counters: usize, rehash: impl Fn(&[u8]) -> u64) {
-        let (entries, keys) = (&self.entries, &self.keys);
-        self.index.reserve(counters, |&slot| rehash(keys.key(&entries[slot as usize])));
+        let slots = self.entries.len() + counters;
+        if slots > self.index.capacity() {
+            self.rebuild_index(slots, rehash);
+        }
         self.entries.reserve_exact(counters);
     }
 
+    fn rebuild_index(&mut self, capacity: usize, rehash: impl Fn(&[u8]) -> u64) {
+        let hash = |entry| (!Entry::is_vacant(entry)).then(|| rehash(self.keys.key(entry)));
+        self.index.rebuild(capacity, self.entries.iter().map(hash));
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
-        self.index.allocation_size()
+        self.index.memory_bytes()
             + self.entries.capacity() * size_of::<Entry>()
             + self.free.capacity() * size_of::<u32>()
             + self.keys.memory_bytes()
