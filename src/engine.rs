@@ -20,7 +20,7 @@ use crate::drive::{Alarm, drive_committer, drive_compactor, join, spawn};
 use crate::error::{Error, Result};
 use crate::log::LogWriter;
 use crate::manifest::{self, Manifest, ManifestFile, Namespace};
-use crate::options::{CounterOptions, Durability, Options};
+use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
 use crate::snapshot::Homes;
@@ -89,6 +89,11 @@ impl Engine {
     pub(crate) fn open(environment: Environment, path: &Path, options: &Options) -> Result<Self> {
         options.validate()?;
         let Environment { storage, clock, driver } = environment;
+        if options.snapshot_home != SnapshotHome::File && !storage.is_operating_system() {
+            let value = format!("{:?}", options.snapshot_home);
+            let expected = "File, because the storage is not the operating system's".to_owned();
+            return Err(Error::InvalidOption { field: "snapshot_home", value, expected });
+        }
         let layout = Layout::new(path);
         let exists = inspect(&*storage, &layout)?;
         let lock = take_lock(&*storage, &layout, exists)?;

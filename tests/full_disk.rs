@@ -240,3 +240,14 @@ fn threads_go_on_by_themselves() {
         assert_eq!(store.existing_counters("likes").unwrap().len().unwrap(), added);
     }
 }
+
+#[cfg(feature = "sim")]
+#[test]
+fn sled_is_refused_on_a_simulated_disk_because_it_would_write_to_the_real_one() {
+    let storage = std::sync::Arc::new(plaudit::storage::sim::SimDisk::new());
+    let environment = plaudit::Environment { storage, ..plaudit::Environment::default() };
+    let opened = plaudit::Store::open_in(environment, "/simulated", plaudit::Options::default());
+    let is_sled = plaudit::SnapshotHome::default() != plaudit::SnapshotHome::File;
+    let refused = matches!(opened, Err(plaudit::Error::InvalidOption { field: "snapshot_home", .. }));
+    assert_eq!(refused, is_sled);
+}

@@ -70,6 +70,12 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Held until the returned guard is dropped or the process ends. `None` when somebody else holds it,
     /// be it in this process.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>>;
+
+    /// Whether paths mean the same files here as for the operating system. sled goes to the operating system by itself,
+    /// so only then can it keep snapshots.
+    fn is_operating_system(&self) -> bool {
+        false
+    }
 }
 
 /// A file of a [`Storage`]. Offsets and lengths are in bytes.

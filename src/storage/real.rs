@@ -25,6 +25,10 @@ impl RealStorage {
 }
 
 impl Storage for RealStorage {
+    fn is_operating_system(&self) -> bool {
+        true
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
