@@ -34,7 +34,7 @@ fn main() {
     });
     let count = scaled(full).max(1_000);
     let mut criterion = support::criterion();
-    for home in homes() {
+    for home in support::homes() {
         let dir = support::temp_dir();
         // Compacting only when asked.
         let options = Options { snapshot_home: home, compaction_threshold_bytes: u64::MAX, ..Options::default() };
@@ -53,14 +53,6 @@ fn main() {
         }
     }
     criterion.final_summary();
-}
-
-fn homes() -> Vec<SnapshotHome> {
-    vec![
-        #[cfg(feature = "sled")]
-        SnapshotHome::Sled,
-        SnapshotHome::File,
-    ]
 }
 
 fn compact(store: &Store) {

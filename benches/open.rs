@@ -23,21 +23,13 @@ const TARGET_RATE: f64 = 5e6;
 fn main() {
     let mut criterion = support::criterion();
     let count = scaled(COUNTERS);
-    for home in homes() {
+    for home in support::homes() {
         let name = format!("open from a snapshot in {home:?}");
         let dir = snapshot_of(count, home);
         measure(&mut criterion, &name, dir.path(), count, Some(TARGET_RATE));
     }
     measure(&mut criterion, "open by replaying the log", log_of(count).path(), count, None);
     criterion.final_summary();
-}
-
-fn homes() -> Vec<SnapshotHome> {
-    vec![
-        #[cfg(feature = "sled")]
-        SnapshotHome::Sled,
-        SnapshotHome::File,
-    ]
 }
 
 /// A closed store whose counters are in a snapshot, with an empty log after it.

@@ -265,3 +265,12 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
+
+/// Every home that snapshots can have in this build.
+pub(crate) fn homes() -> Vec<plaudit::SnapshotHome> {
+    vec![
+        #[cfg(feature = "sled")]
+        plaudit::SnapshotHome::Sled,
+        plaudit::SnapshotHome::File,
+    ]
+}
