@@ -68,12 +68,13 @@ pub(crate) fn take_lock(storage: &dyn Storage, layout: &Layout, exists: bool) ->
 }
 
 /// Makes an empty store. The manifest comes last: it is what makes the directory a store.
-pub(crate) fn create(storage: &Arc<dyn Storage>, layout: &Layout) -> Result<ManifestFile> {
+pub(crate) fn create(storage: &Arc<dyn Storage>, layout: &Layout, seed: Option<u64>) -> Result<ManifestFile> {
     for dir in [&layout.log, &layout.snapshot] {
         storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
     }
     sync_path(&**storage, &layout.root)?;
-    ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(random_u64(), random_u64()))
+    let [store_id, hash_seed] = [1, 2].map(|stream| seed.map_or_else(random_u64, |seed| derive(seed, stream)));
+    ManifestFile::create(Arc::clone(storage), &layout.root, Manifest::new(store_id, hash_seed))
 }
 
 /// Makes a directory durable with the path to it: any part of the path may be as new as the directory.
@@ -91,6 +92,12 @@ fn sync_path(storage: &dyn Storage, dir: &Path) -> Result<()> {
 fn is_refusal(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(kind, PermissionDenied | InvalidInput | Unsupported)
+}
+
+/// One of the numbers that a seed stands for.
+fn derive(seed: u64, stream: u64) -> u64 {
+    use std::hash::BuildHasher;
+    foldhash::quality::FixedState::with_seed(seed).hash_one(stream)
 }
 
 /// Randomness from the operating system, by way of the standard library's hash keys.

@@ -41,6 +41,11 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Who drives the committer and the compactor.
     pub driver: Driver,
+    /// What a new store's identity and its placement of keys are drawn from; `None` for the operating system's
+    /// randomness. With a number, the same calls write the same bytes, so a simulation can be repeated. Outside of tests
+    /// it must stay `None`: two stores of one identity cannot be told apart, and whoever knows how keys are placed can
+    /// choose slow ones.
+    pub seed: Option<u64>,
 }
 
 /// Who drives the committer and the compactor.
@@ -58,7 +63,7 @@ pub enum Driver {
 impl Default for Environment {
     fn default() -> Self {
         let (storage, clock) = (Arc::new(RealStorage::new()), Arc::new(SystemClock::new()));
-        Self { storage, clock, driver: Driver::default() }
+        Self { storage, clock, driver: Driver::default(), seed: None }
     }
 }
 
@@ -88,7 +93,7 @@ struct Running {
 impl Engine {
     pub(crate) fn open(environment: Environment, path: &Path, options: &Options) -> Result<Self> {
         options.validate()?;
-        let Environment { storage, clock, driver } = environment;
+        let Environment { storage, clock, driver, seed } = environment;
         if options.snapshot_home != SnapshotHome::File && !storage.is_operating_system() {
             let value = format!("{:?}", options.snapshot_home);
             let expected = "File, because the storage is not the operating system's".to_owned();
@@ -99,8 +104,11 @@ impl Engine {
         let lock = take_lock(&*storage, &layout, exists)?;
         // Another opener may have created the store in the meantime.
         let exists = inspect(&*storage, &layout)?;
-        let manifest =
-            if exists { ManifestFile::open(Arc::clone(&storage), &layout.root)? } else { create(&storage, &layout)? };
+        let manifest = if exists {
+            ManifestFile::open(Arc::clone(&storage), &layout.root)?
+        } else {
+            create(&storage, &layout, seed)?
+        };
         let homes = Homes::new(&storage, &layout.snapshot, options.snapshot_home);
         let recovered = recover(&*storage, &layout, &manifest, &homes, &*clock, options.shards)?;
         let Recovered { shards, log_end, mut report } = recovered;

@@ -311,3 +311,13 @@ fn the_workload_meets_everything_that_it_is_meant_to_cut() {
         assert!(oracle.possible.contains(&state(&world.open().unwrap())), "seed {seed}");
     }
 }
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    let files = || {
+        let (world, mut oracle) = (World::new(), Oracle::new());
+        run(&world, &mut oracle, 1).unwrap();
+        world.files()
+    };
+    assert!(files() == files());
+}

@@ -32,7 +32,9 @@ impl World {
     }
 
     pub fn environment(&self, driver: Driver) -> Environment {
-        Environment { storage: Arc::new(self.disk.clone()), clock: Arc::new(self.clock.clone()), driver }
+        // The same workload writes the same bytes each time.
+        let seed = Some(1);
+        Environment { storage: Arc::new(self.disk.clone()), clock: Arc::new(self.clock.clone()), driver, seed }
     }
 
     /// Opens the store with small segments and file snapshots, driven by the test.
