@@ -29,8 +29,10 @@ use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;
 use crate::sync::Mutex;
 
-/// How long a compaction that failed is left alone.
+/// How long compaction is left alone after it failed. Doubled with each failure in a row.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest that it is left alone.
+const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(64);
 
 /// Decides when a snapshot is due, and makes them.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(crate) struct Compactor {
     /// Generations that recovery found damaged. The next snapshot replaces them.
     damaged: Vec<u64>,
     not_before: Duration,
+    retry_after: Duration,
 }
 
 /// What a compactor is made of, beside what it shares.
@@ -77,6 +80,7 @@ impl Compactor {
             log_offset: i128::from(parts.replayed_bytes),
             damaged: parts.damaged,
             not_before: Duration::ZERO,
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -94,21 +98,24 @@ impl Compactor {
     /// durable, where no thread commits by itself. A failure changes nothing: counts are in the log.
     pub(crate) fn run(&mut self, cancelled: &dyn Fn() -> bool, drive: &dyn Fn(u64) -> Result<()>) -> Result<()> {
         let result = self.try_run(cancelled, drive);
-        let failure = result.as_ref().err().cloned();
-        if let Some(error) = &failure {
-            tracing::warn!(%error, "compaction failed");
-            self.not_before = self.shared.clock.monotonic() + RETRY_AFTER;
+        match &result {
+            Ok(()) => self.retry_after = RETRY_AFTER,
+            Err(error) => {
+                tracing::warn!(%error, "compaction failed");
+                self.not_before = self.shared.clock.monotonic() + self.retry_after;
+                self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_AT_MOST);
+            }
         }
-        self.shared.meter.compacted(failure);
+        self.shared.meter.compacted(result.as_ref().err().cloned());
         result
     }
 
     fn try_run(&mut self, cancelled: &dyn Fn() -> bool, drive: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        let closed = || if cancelled() { Err(Error::Closed) } else { Ok(()) };
+        closed()?;
         let mut compaction = self.begin()?;
         loop {
-            if cancelled() {
-                return Err(Error::Closed);
-            }
+            closed()?;
             match compaction.step(&self.shared)? {
                 Progress::Again => {}
                 Progress::Settle(epoch) => {
@@ -145,7 +152,7 @@ impl Compactor {
         // Everything that the walk saw is durable by now, so it is at most this.
         let through_epoch = self.committer.lock().last_logged_epoch();
         let (kept, damaged) = (self.generations_kept, &self.damaged);
-        let published = self.shared.manifest.update(|manifest| {
+        self.shared.update_manifest(|manifest| {
             manifest.next_generation = meta.number + 1;
             manifest.generations.retain(|generation| !damaged.contains(&generation.meta.number));
             manifest.generations.push(Generation { meta, log_from, through_epoch });
@@ -155,13 +162,7 @@ impl Compactor {
                 // The last segment stays even when it is covered: the chain goes on from it.
                 manifest.first_segment = manifest.first_segment.max(oldest.log_from.min(manifest.last_segment));
             }
-        });
-        if let Err(error) = published {
-            if !error.is_storage_full() {
-                self.shared.poison(error.clone());
-            }
-            return Err(error);
-        }
+        })?;
         self.damaged.clear();
         self.log_offset = -i128::from(log_bytes_before);
         if let Err(error) = self.remove_unneeded() {

@@ -2,9 +2,9 @@
 //!
 //! # Order of locks
 //!
-//! `threads` before `compactor` before `committer` before any of: a shard's stripe, the manifest, the group's, the
-//! subscribers', the meter's. Of the latter none is taken while another is held, but for the stripes of a batch, which
-//! are taken in ascending order.
+//! `threads` before `compactor` before `committer` before the manifest before any of: a shard's stripe, the group's,
+//! the subscribers', the meter's, the alarm's. Of the latter none is taken while another is held, but for the stripes
+//! of a batch, which are taken in ascending order.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,9 +42,9 @@ pub struct Environment {
     /// Who drives the committer and the compactor.
     pub driver: Driver,
     /// What a new store's identity and its placement of keys are drawn from; `None` for the operating system's
-    /// randomness. With a number, the same calls write the same bytes, so a simulation can be repeated. Outside of tests
-    /// it must stay `None`: two stores of one identity cannot be told apart, and whoever knows how keys are placed can
-    /// choose slow ones.
+    /// randomness. With a number, the same calls write the same bytes, so a simulation can be repeated. Outside of
+    /// tests it must stay `None`: two stores of one identity cannot be told apart, and whoever knows how keys are
+    /// placed can choose slow ones.
     pub seed: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Engine {
     durability: Durability,
     driver: Driver,
     alarm: Arc<Alarm>,
-    /// What ends with the store; `None` once it is closed.
+    /// What ends with the store; `None` once it is closed. Held while it closes.
     threads: Mutex<Option<Running>>,
 }
 
@@ -318,13 +318,8 @@ impl Engine {
 
     /// Changes the manifest. After a failure that leaves it unknown which manifest the disk has, the store stops.
     fn update_manifest<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T> {
-        let updated = self.shared.manifest.update(change);
-        if let Err(error) = &updated
-            && !error.is_storage_full()
-        {
-            self.shared.poison(error.clone());
-            self.shared.group.wake();
-        }
+        let updated = self.shared.update_manifest(change);
+        self.shared.group.wake();
         updated
     }
 
@@ -397,53 +392,64 @@ impl Engine {
             generations: manifest.generations.iter().map(|generation| generation.meta.number).collect(),
             compactions: counts.compactions,
             last_compaction_error: counts.last_compaction_error,
-            storage_full: self.shared.group.full().is_some(),
+            storage_full: self.shared.group.blocked().is_some_and(|error| error.is_storage_full()),
         }
     }
 
-    /// Commits what is left, seals the log, ends the threads and gives the lock back. A second call does nothing.
+    /// Commits what is left, seals the log, ends the threads and gives the lock back. A second call does nothing, and
+    /// answers once the first is done.
     ///
     /// On a full disk the store stays open, so that nothing is lost while its owner makes room.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.threads.lock().is_none() {
-            return Ok(());
-        }
-        match self.sync() {
-            Err(error) if error.is_storage_full() => Err(error),
-            _ => self.shut_down(),
-        }
+        self.shut_down(OnFullDisk::StayOpen)
     }
 
-    fn shut_down(&self) -> Result<()> {
-        let Some(running) = self.threads.lock().take() else { return Ok(()) };
+    /// Never waits for a thread while it holds `threads`: the committer's may be in a waker that closes the store too.
+    fn shut_down(&self, on_full_disk: OnFullDisk) -> Result<()> {
+        let mut threads = self.threads.lock();
+        if threads.is_none() {
+            return Ok(());
+        }
+        let halted = self.committer.lock().halt();
+        if on_full_disk == OnFullDisk::StayOpen && halted.as_ref().is_err_and(Error::is_temporary) {
+            drop(threads);
+            self.shared.group.wake();
+            return halted;
+        }
+        let closed = self.end();
+        let Some(Running { committer, compactor, lock }) = threads.take() else { return closed };
+        drop(lock);
+        drop(threads);
+        self.shared.group.wake();
+        [committer, compactor].into_iter().flatten().for_each(join);
+        closed
+    }
+
+    /// Lets nothing write to the disk any more, after everything was committed that could be.
+    fn end(&self) -> Result<()> {
         self.alarm.end();
-        if let Some(compactor) = running.compactor {
-            join(compactor);
-        }
-        let poisoned = self.shared.group.stopped();
-        self.shared.shards.halt();
         self.shared.group.request_stop();
-        if let Some(committer) = running.committer {
-            join(committer);
-        }
-        // A compaction that a caller runs holds this lock until it sees that the store has ended.
+        // A compaction holds this lock until it sees that the store has ended.
         let compactor = self.compactor.lock();
-        let closed = match poisoned {
-            Some(error) => Err(error),
-            None => self.committer.lock().close(),
-        };
+        let closed = self.committer.lock().close();
         drop(compactor);
+        self.shared.manifest.end();
         self.shared.group.stop(Error::Closed);
         self.shared.subscribers.end();
-        drop(running.lock);
-        self.shared.group.wake();
         closed
     }
 }
 
+/// What closing does with changes that the disk has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnFullDisk {
+    StayOpen,
+    GiveThemUp,
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Err(error) = self.shut_down() {
+        if let Err(error) = self.shut_down(OnFullDisk::GiveThemUp) {
             tracing::error!(%error, path = %self.layout.root.display(), "the store could not be closed");
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use crate::limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES};
 
@@ -240,6 +241,14 @@ impl Error {
         if full { Self::StorageFull { path, source } } else { Self::Io { action, path, source } }
     }
 
+    /// The same failure where nobody tries again.
+    pub(crate) fn no_longer_temporary(self) -> Self {
+        match self {
+            Self::StorageFull { path, source } => Self::Io { action: "write", path, source },
+            other => other,
+        }
+    }
+
     pub(crate) fn corrupt(file: &Path, offset: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
     }
@@ -248,6 +257,20 @@ impl Error {
     #[must_use]
     pub fn is_storage_full(&self) -> bool {
         matches!(self, Self::StorageFull { .. })
+    }
+
+    /// Whether all that is missing is something that may come back by itself: room on the disk, or file descriptors.
+    /// Changes then stay in memory, the store goes on trying, and a receipt that answered this can be waited for again.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::StorageFull { .. } => true,
+            Self::Io { action: "create", source, .. } => {
+                let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+                source.raw_os_error().is_some_and(|code| none_left.contains(&code))
+            }
+            _ => false,
+        }
     }
 
     /// Whether damage on disk is what stopped the call.

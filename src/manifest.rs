@@ -246,20 +246,36 @@ impl<'a> Fields<'a> {
 
 /// The manifest of an open store.
 ///
-/// Its lock is held over the file's replacement, so that replacements happen one after another. No other lock is
-/// taken meanwhile.
+/// Its lock is held over the file's replacement, so that replacements happen one after another. Locks of the shards and
+/// of the subscribers may be taken meanwhile, because a namespace gets its place there before anybody can find it.
 #[derive(Debug)]
 pub(crate) struct ManifestFile {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
-    current: Mutex<Manifest>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    manifest: Manifest,
+    /// The store is closed, and the file may be another opener's.
+    ended: bool,
+}
+
+/// Why a manifest could not be changed.
+#[derive(Debug)]
+pub(crate) enum UpdateFailure {
+    /// Nothing is different.
+    Unchanged(Error),
+    /// It is not known which manifest a crash would leave, or the disk does not keep its word. The store must stop.
+    Unknown(Error),
 }
 
 impl ManifestFile {
     /// Creates the file. Everything else that makes a store must be durable already.
     pub(crate) fn create(storage: Arc<dyn Storage>, dir: &Path, manifest: Manifest) -> Result<Self> {
-        write(&*storage, dir, &manifest)?;
-        Ok(Self { storage, dir: dir.to_owned(), current: Mutex::new(manifest) })
+        write(&*storage, dir, &manifest).map_err(UpdateFailure::into_error)?;
+        Ok(Self::holding(storage, dir, manifest))
     }
 
     /// Reads the file; changes nothing.
@@ -267,43 +283,69 @@ impl ManifestFile {
         let path = dir.join(FILE_NAME);
         let bytes = crate::storage::read_file(&*storage, &path, MAX_BYTES)?;
         let manifest = Manifest::decode(&bytes, &path)?;
-        Ok(Self { storage, dir: dir.to_owned(), current: Mutex::new(manifest) })
+        Ok(Self::holding(storage, dir, manifest))
+    }
+
+    fn holding(storage: Arc<dyn Storage>, dir: &Path, manifest: Manifest) -> Self {
+        Self { storage, dir: dir.to_owned(), current: Mutex::new(Current { manifest, ended: false }) }
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Manifest) -> T) -> T {
-        read(&self.current.lock())
+        read(&self.current.lock().manifest)
     }
 
     /// Changes the manifest, durably.
-    ///
-    /// # Errors
-    ///
-    /// After [`Error::StorageFull`] nothing is different. After any other error it is unknown which manifest the disk
-    /// has, and the store must stop.
-    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T> {
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T, UpdateFailure> {
         let mut current = self.current.lock();
-        let mut next = current.clone();
+        if current.ended {
+            return Err(UpdateFailure::Unchanged(Error::Closed));
+        }
+        let mut next = current.manifest.clone();
         let result = change(&mut next);
         write(&*self.storage, &self.dir, &next)?;
-        *current = next;
+        current.manifest = next;
         Ok(result)
+    }
+
+    /// Lets nobody change it any more, because the store's lock is about to be given back.
+    pub(crate) fn end(&self) {
+        self.current.lock().ended = true;
+    }
+}
+
+impl UpdateFailure {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Unchanged(error) | Self::Unknown(error) => error,
+        }
     }
 }
 
 /// Replaces the file in one step: a temporary one in the same directory, synced, renamed, and the name synced.
-fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<()> {
+fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<(), UpdateFailure> {
     let (temporary, path) = (dir.join(TEMPORARY_NAME), dir.join(FILE_NAME));
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |error| Error::io(action, &path, error)
+    let unchanged = |action| {
+        let path = &temporary;
+        move |error| UpdateFailure::Unchanged(Error::io(action, path, error))
     };
-    let file = storage.create(&temporary).map_err(failed("create", &temporary))?;
-    file.write_all_at(&manifest.encode(), 0).map_err(failed("write", &temporary))?;
-    file.sync().map_err(failed("sync", &temporary))?;
+    let file = storage.create(&temporary).map_err(unchanged("create"))?;
+    file.write_all_at(&manifest.encode(), 0).map_err(unchanged("write"))?;
+    // A full disk may show in the sync or the rename only, and then neither has happened. Any other failure of theirs
+    // says that the disk cannot be relied on.
+    let unknown = |action| {
+        let path = &temporary;
+        move |error| match Error::io(action, path, error) {
+            full if full.is_storage_full() => UpdateFailure::Unchanged(full),
+            error => UpdateFailure::Unknown(error),
+        }
+    };
+    file.sync().map_err(unknown("sync"))?;
     drop(file);
-    storage.rename(&temporary, &path).map_err(failed("rename", &temporary))?;
+    storage.rename(&temporary, &path).map_err(unknown("rename"))?;
     // From here on the new manifest may be what a crash leaves, so not even a full disk can be tried again.
-    storage.sync_dir(dir).map_err(|error| Error::Io { action: "sync", path: dir.to_owned(), source: Arc::new(error) })
+    storage.sync_dir(dir).map_err(|error| {
+        UpdateFailure::Unknown(Error::Io { action: "sync", path: dir.to_owned(), source: Arc::new(error) })
+    })
 }
 
 #[cfg(test)]

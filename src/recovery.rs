@@ -27,7 +27,7 @@ const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the stor
 pub struct RecoveryReport {
     /// Whether the store was created by this open.
     pub created: bool,
-    /// Whether the log ends with the seal of a clean close.
+    /// Whether the log ends with the seal of a clean close, or no change was ever logged.
     pub closed_cleanly: bool,
     /// The snapshot generation that was loaded.
     pub generation: Option<u64>,
@@ -207,6 +207,7 @@ fn replay_log(
     let start = from.min(manifest.last_segment).max(manifest.first_segment);
     let mut end = LogEnd { next_segment: manifest.last_segment + 1, chain: 0, last_epoch: 0, last: None };
     let mut replay = Replay::new(manifest, shards);
+    report.closed_cleanly = manifest.last_segment < start;
     for number in start..=manifest.last_segment {
         let path = log::segment_path(&layout.log, number);
         let header = log::read_segment_header(storage, &path, manifest.store_id, number)

@@ -236,9 +236,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`](crate::Error::StorageFull): the store is still open, for other clones and handles, and
-    /// tries on. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Io`](crate::Error::Io): it is closed, and
-    /// what was not durable before may be lost.
+    /// After an error that is [temporary](crate::Error::is_temporary), such as
+    /// [`Error::StorageFull`](crate::Error::StorageFull), the store is still open, for other clones and handles, and
+    /// tries on; a call of theirs that came at the same moment may have been answered
+    /// [`Error::Closed`](crate::Error::Closed), and changed nothing. After any other, such as
+    /// [`Error::Poisoned`](crate::Error::Poisoned), it is closed, and what was not durable before may be lost.
+    ///
+    /// Closing a store that a clone has closed is no error, and waits until that is done.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }

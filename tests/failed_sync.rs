@@ -114,12 +114,9 @@ fn a_new_segment_that_fails_poisons_and_loses_nothing() {
 
 #[test]
 fn a_manifest_that_cannot_be_made_durable_poisons() {
-    for (operation, path) in [
-        (Operation::Sync, "MANIFEST"),
-        (Operation::Write, "MANIFEST"),
-        (Operation::Rename, "MANIFEST"),
-        (Operation::SyncDir, support::ROOT),
-    ] {
+    for (operation, path) in
+        [(Operation::Sync, "MANIFEST"), (Operation::Rename, "MANIFEST"), (Operation::SyncDir, support::ROOT)]
+    {
         let world = World::new();
         let store = sound(&world);
         world.disk.fail(once(operation, path));
@@ -132,6 +129,22 @@ fn a_manifest_that_cannot_be_made_durable_poisons() {
             assert_eq!(store.existing_counters("likes").unwrap().get("a").unwrap(), 1);
             assert!(store.counters("other").unwrap().is_empty().unwrap());
         }
+    }
+}
+
+#[test]
+fn a_manifest_that_cannot_be_written_is_an_error_and_the_store_goes_on() {
+    for operation in [Operation::Create, Operation::Write] {
+        let world = World::new();
+        let store = sound(&world);
+        world.disk.fail(once(operation, "MANIFEST"));
+        let error = store.counters("other").unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{operation:?}: {error:?}");
+        assert!(matches!(store.existing_counters("other"), Err(Error::NoSuchNamespace { .. })));
+        store.counters("other").unwrap().add("b", 2).unwrap();
+        store.close().unwrap();
+        let store = world.open().unwrap();
+        assert_eq!((state(&store)["likes"]["a"], state(&store)["other"]["b"]), (1, 2));
     }
 }
 

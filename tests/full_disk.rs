@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plaudit::storage::sim::{SimDisk, Survival};
@@ -151,6 +152,10 @@ fn a_compaction_without_room_changes_nothing() {
     assert!(store.compact().unwrap_err().is_storage_full());
     assert_eq!(world.files(), files);
     assert!(store.stats().last_compaction_error.is_some_and(|error| error.is_storage_full()));
+    // The open segment has room left, and goes on.
+    likes.add("key-1", 7).unwrap();
+    store.sync().unwrap();
+    likes.add("key-1", -7).unwrap();
     world.disk.set_capacity(None);
     world.clock.advance(LONG);
     likes.add("key-1", 0).unwrap();
@@ -176,6 +181,91 @@ fn close_on_a_full_disk_says_so_and_the_store_stays_open() {
     assert!(store.recovery().closed_cleanly);
     assert_eq!(state(&store)["likes"].len(), expected["likes"].len());
     assert_eq!(state(&store)["likes"]["before"], 2);
+}
+
+#[test]
+fn closing_while_the_disk_fills_and_others_count_loses_nothing() {
+    let mut refused = 0;
+    for moment in 0.. {
+        let world = World::new();
+        let clock = Arc::new(Interrupted::default());
+        let environment = plaudit::Environment { clock: clock.clone(), ..world.environment(Driver::Caller) };
+        let store = Store::open_in(environment, support::ROOT, options()).unwrap();
+        let likes = store.counters("likes").unwrap();
+        likes.add("a", 1).unwrap();
+        let (disk, others) = (world.disk.clone(), likes.clone());
+        clock.interrupt_after(moment, move || {
+            disk.set_capacity(Some(0));
+            (0..9).filter(|n| others.add(format!("{n:->1000}"), 1).is_ok()).count() as u64
+        });
+        if let Err(error) = store.clone().close() {
+            assert!(error.is_storage_full(), "{error:?}");
+            refused += 1;
+            world.disk.set_capacity(None);
+            store.close().unwrap();
+        }
+        let Some(counted) = clock.answer() else { break };
+        world.disk.set_capacity(None);
+        let store = world.open().unwrap();
+        assert!(store.recovery().closed_cleanly);
+        let found = store.existing_counters("likes").unwrap().len().unwrap();
+        assert_eq!(found as u64, 1 + counted, "moment {moment}");
+    }
+    assert!(refused >= 3, "{refused}");
+}
+
+/// A clock that does something else, once, when it is asked for the time.
+#[derive(Default)]
+struct Interrupted {
+    state: Mutex<Interruption>,
+}
+
+#[derive(Default)]
+struct Interruption {
+    calls_left: u64,
+    action: Option<Box<dyn FnOnce() -> u64 + Send>>,
+    answer: Option<u64>,
+}
+
+impl Interrupted {
+    fn interrupt_after(&self, calls: u64, action: impl FnOnce() -> u64 + Send + 'static) {
+        *self.state.lock().unwrap() = Interruption { calls_left: calls, action: Some(Box::new(action)), answer: None };
+    }
+
+    /// What the action answered, if its moment has come.
+    fn answer(&self) -> Option<u64> {
+        let mut state = self.state.lock().unwrap();
+        // It holds a handle, which would keep the store open.
+        state.action = None;
+        state.answer
+    }
+}
+
+impl std::fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interrupted").finish_non_exhaustive()
+    }
+}
+
+impl plaudit::Clock for Interrupted {
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        let mut state = self.state.lock().unwrap();
+        match state.calls_left.checked_sub(1) {
+            Some(left) => state.calls_left = left,
+            None => {
+                if let Some(action) = state.action.take() {
+                    drop(state);
+                    let answer = action();
+                    self.state.lock().unwrap().answer = Some(answer);
+                }
+            }
+        }
+        Duration::ZERO
+    }
 }
 
 #[test]

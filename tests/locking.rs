@@ -76,6 +76,22 @@ fn a_second_opener_in_the_process_is_refused_until_the_store_is_closed() {
 }
 
 #[test]
+fn a_close_answers_only_when_the_store_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..100 {
+        let store = Store::open(dir.path()).unwrap();
+        store.counters("likes").unwrap().add("a", 1).unwrap();
+        let (first, second) = (store.clone(), store);
+        std::thread::scope(|scope| {
+            scope.spawn(|| first.close().unwrap());
+            second.close().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.counters("likes").unwrap().get("a").unwrap(), round + 1);
+        });
+    }
+}
+
+#[test]
 fn dropping_the_last_handle_frees_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let likes = Store::open(dir.path()).unwrap().counters("likes").unwrap();

@@ -2,8 +2,8 @@
 //!
 //! # Locks
 //!
-//! - `progress` protects the durable epoch, the failure that stopped the store, whether the disk is full, and the
-//!   wakers of futures. `published` belongs to it.
+//! - `progress` protects the durable epoch, the failure that stopped the store, what the next epoch waits for, and
+//!   the wakers of futures. `published` belongs to it.
 //! - `work` protects what the committer's thread is asked for. `work_ready` belongs to it.
 //!
 //! Neither is held while the other, or any lock of the shards, is taken.
@@ -38,8 +38,8 @@ struct Progress {
     durable: u64,
     /// Why no further epoch becomes durable.
     stopped: Option<Error>,
-    /// The disk is full: the epoch after the durable one is being retried.
-    full: Option<Error>,
+    /// What the epoch after the durable one waits for, while it is being retried: mostly room on the disk.
+    blocked: Option<Error>,
     /// Of futures, by epoch and ticket.
     wakers: BTreeMap<(u64, u64), Waker>,
     next_ticket: u64,
@@ -121,7 +121,7 @@ impl Group {
     pub(crate) fn publish(&self, epoch: u64) {
         let mut progress = self.progress.lock();
         progress.durable = epoch;
-        progress.full = None;
+        progress.blocked = None;
         self.durable.store(epoch, Ordering::Release);
         let later = progress.wakers.split_off(&(epoch + 1, 0));
         let answered = std::mem::replace(&mut progress.wakers, later);
@@ -141,9 +141,9 @@ impl Group {
         }
     }
 
-    /// Answers everyone who waits with the error of a full disk. They may wait again.
-    pub(crate) fn report_full(&self, error: Error) {
-        self.end_waits(|progress| progress.full = Some(error));
+    /// Answers everyone who waits with what the next epoch waits for. They may wait again.
+    pub(crate) fn report_blocked(&self, error: Error) {
+        self.end_waits(|progress| progress.blocked = Some(error));
     }
 
     /// Answers everyone who waits, now and later, with why the store stopped. The first reason stays.
@@ -169,9 +169,9 @@ impl Group {
         self.progress.lock().stopped.clone()
     }
 
-    /// The error of the full disk that changes wait for, if they do.
-    pub(crate) fn full(&self) -> Option<Error> {
-        self.progress.lock().full.clone()
+    /// What changes wait for, if they do.
+    pub(crate) fn blocked(&self) -> Option<Error> {
+        self.progress.lock().blocked.clone()
     }
 
     /// Asks for `epoch` to be committed without waiting for the window.
@@ -227,6 +227,6 @@ impl Progress {
         if self.durable >= epoch {
             return Some(Ok(()));
         }
-        self.stopped.as_ref().or(self.full.as_ref()).map(|error| Err(error.clone()))
+        self.stopped.as_ref().or(self.blocked.as_ref()).map(|error| Err(error.clone()))
     }
 }

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::log::LogWriter;
-use crate::manifest::ManifestFile;
+use crate::log::{LogWriter, OpenSegment};
+use crate::manifest::{Manifest, ManifestFile, UpdateFailure};
 use crate::options::Durability;
 use crate::shard::{Pending, Shards};
 use crate::stats::Meter;
@@ -31,7 +31,7 @@ use frame::FrameEncoder;
 pub(crate) use group::Group;
 
 /// How long a full disk is left alone before the next try.
-const FULL_RETRY: Duration = Duration::from_millis(100);
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What the committer shares with the rest of the store.
 #[derive(Debug, Clone)]
@@ -49,13 +49,26 @@ impl Shared {
     /// once no lock is held.
     pub(crate) fn poison(&self, cause: Error) {
         tracing::error!(%cause, "the store stops");
-        self.shards.halt();
         let cause = match cause {
             Error::Poisoned { cause } => cause,
             cause => Arc::new(cause),
         };
+        // The reason first: whoever is refused finds it, and a closing that resumes sees it (Committer::halt).
         self.group.stop(Error::Poisoned { cause });
+        self.shards.halt();
         self.subscribers.end();
+    }
+
+    /// Changes the manifest, durably. When it is unknown afterwards which manifest the disk has, the store stops.
+    /// Whoever calls it calls [`Group::wake`] once no lock is held.
+    pub(crate) fn update_manifest<T>(&self, change: impl FnOnce(&mut Manifest) -> T) -> Result<T> {
+        self.manifest.update(change).map_err(|failure| match failure {
+            UpdateFailure::Unchanged(error) => error,
+            UpdateFailure::Unknown(error) => {
+                self.poison(error.clone());
+                error
+            }
+        })
     }
 }
 
@@ -168,11 +181,11 @@ impl Committer {
                 self.shared.subscribers.deliver(epoch, time_ms, self.encoder.take_events());
                 Step::Again
             }
-            Err(error) if error.is_storage_full() => {
-                let retry_at = self.shared.clock.monotonic() + FULL_RETRY;
+            Err(error) if error.is_temporary() => {
+                let retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
                 self.state = State::Writing { epoch, time_ms, retry_at };
-                self.shared.group.report_full(error);
-                Step::Retry(FULL_RETRY)
+                self.shared.group.report_blocked(error);
+                Step::Retry(RETRY_AFTER)
             }
             Err(error) => {
                 self.state = State::Gathering { since: None };
@@ -188,11 +201,7 @@ impl Committer {
         if !self.log.has_room(body.len()) {
             self.log.create_segment(epoch, body.len())?;
         }
-        // The manifest names the last segment before anything is acknowledged in it, so that its loss is noticed.
-        let last = self.log.last_segment();
-        if self.shared.manifest.read(|manifest| manifest.last_segment < last) {
-            self.shared.manifest.update(|manifest| manifest.last_segment = last)?;
-        }
+        self.name_segment()?;
         self.log.write_frame(epoch, time_ms, body)?;
         let started = self.shared.clock.monotonic();
         self.log.sync()?;
@@ -218,9 +227,31 @@ impl Committer {
         if let State::Writing { epoch, time_ms, .. } = self.state {
             self.finish(epoch, time_ms)?;
         }
-        self.log.end_segment();
-        self.encoder.forget_names();
-        Ok(self.log.next_segment())
+        match self.log.open_segment() {
+            OpenSegment::None => return Ok(self.log.next_segment()),
+            OpenSegment::Empty => {}
+            OpenSegment::InUse => {
+                // Before the open segment is ended, so that it goes on when there is no room for another.
+                let created = self.log.create_segment(self.log.last_epoch() + 1, 0);
+                created.inspect_err(|error| {
+                    if !error.is_temporary() {
+                        self.shared.poison(error.clone());
+                    }
+                })?;
+                self.encoder.forget_names();
+            }
+        }
+        self.name_segment()?;
+        Ok(self.log.last_segment())
+    }
+
+    /// The manifest names the last segment before anything is acknowledged in it, so that its loss is noticed.
+    fn name_segment(&self) -> Result<()> {
+        let last = self.log.last_segment();
+        if self.shared.manifest.read(|manifest| manifest.last_segment < last) {
+            self.shared.update_manifest(|manifest| manifest.last_segment = last)?;
+        }
+        Ok(())
     }
 
     /// The epoch of the newest frame in the log.
@@ -228,20 +259,57 @@ impl Committer {
         self.log.last_epoch()
     }
 
-    /// Commits what is left and ends the log with a seal. The shards are halted already. Called once.
-    pub(crate) fn close(&mut self) -> Result<()> {
+    /// Refuses every later change and commits what was done before. On a full disk changes are taken again, so that
+    /// nothing is lost.
+    pub(crate) fn halt(&mut self) -> Result<()> {
+        // Most of the work while changes go on; a full disk mostly shows here, without any being refused.
+        let committed = self.commit().and_then(|()| {
+            self.shared.shards.halt();
+            self.commit()
+        });
+        if committed.as_ref().is_err_and(Error::is_temporary) {
+            self.shared.shards.resume();
+            if self.shared.group.stopped().is_some() {
+                self.shared.shards.halt();
+            }
+            // A sleeping thread is to notice that there is something to retry.
+            self.shared.group.announce();
+        }
+        committed
+    }
+
+    fn seal_log(&mut self) -> Result<()> {
+        self.name_segment()?;
+        self.log.close(self.shared.clock.wall_ms())
+    }
+
+    /// Commits everything that was done so far, on the calling thread.
+    fn commit(&mut self) -> Result<()> {
         if let Some(stopped) = self.shared.group.stopped() {
             return Err(stopped);
         }
         if let State::Writing { epoch, time_ms, .. } = self.state {
             self.finish(epoch, time_ms)?;
         }
-        if let Step::Again = self.seal(self.last_seal)
-            && let State::Writing { epoch, time_ms, .. } = self.state
-        {
-            self.finish(epoch, time_ms)?;
+        // Whether the epoch is marked as dirty says nothing here: a change that met a halt may not have come to it.
+        self.seal(self.shared.clock.monotonic());
+        match self.state {
+            State::Writing { epoch, time_ms, .. } => self.finish(epoch, time_ms),
+            State::Gathering { .. } => Ok(()),
         }
-        self.log.close(self.shared.clock.wall_ms())
+    }
+
+    /// Ends the log with a seal, after [`Committer::halt`]. Nothing is written any more, whatever the result. What is
+    /// not committed by now is given up.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let committed = matches!(self.state, State::Gathering { .. });
+        self.state = State::Gathering { since: None };
+        self.shared.shards.halt();
+        match self.shared.group.stopped() {
+            Some(stopped) => Err(stopped),
+            None if committed => self.seal_log().map_err(Error::no_longer_temporary),
+            None => Err(self.shared.group.blocked().unwrap_or(Error::Closed)),
+        }
     }
 
     fn finish(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
@@ -249,7 +317,7 @@ impl Committer {
             Step::Again => Ok(()),
             _ => {
                 let group = &self.shared.group;
-                Err(group.stopped().or_else(|| group.full()).unwrap_or(Error::Closed))
+                Err(group.stopped().or_else(|| group.blocked()).unwrap_or(Error::Closed))
             }
         }
     }

@@ -22,7 +22,7 @@ mod writer;
 
 pub(crate) use body::{BodyEncoder, Record, decode_body};
 pub(crate) use reader::{Expected, FrameView, Position, read_segment, read_segment_header};
-pub(crate) use writer::{LastSegment, LogEnd, LogWriter};
+pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment};
 
 /// The file of a segment.
 pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {

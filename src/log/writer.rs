@@ -37,9 +37,20 @@ pub(crate) struct LastSegment {
     pub(crate) sealed: bool,
 }
 
+/// Whether a segment is open for frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenSegment {
+    /// The next frame goes to a new one.
+    None,
+    /// It has no frame yet.
+    Empty,
+    /// It has frames.
+    InUse,
+}
+
 /// The writing end of the log.
 ///
-/// After a failure that is not [`Error::StorageFull`] the state of the disk is unknown, and the writer must
+/// After a failure that is not [temporary](Error::is_temporary) the state of the disk is unknown, and the writer must
 /// not be used any more.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
@@ -141,6 +152,16 @@ impl LogWriter {
         open.zip(needed).is_some_and(|(segment, needed)| needed <= segment.capacity.saturating_sub(segment.end))
     }
 
+    /// The segment that takes the next frame, if there is one.
+    pub(crate) fn open_segment(&self) -> OpenSegment {
+        match &self.segment {
+            Some(segment) if segment.ended => OpenSegment::None,
+            Some(segment) if segment.end > SEGMENT_HEADER_BYTES as u64 => OpenSegment::InUse,
+            Some(_) => OpenSegment::Empty,
+            None => OpenSegment::None,
+        }
+    }
+
     /// The number that the next segment gets.
     pub(crate) fn next_segment(&self) -> u64 {
         self.next_segment
@@ -157,7 +178,8 @@ impl LogWriter {
     }
 
     /// Creates the next segment, with room for a body of this length at least, and answers its number. Until it
-    /// succeeds no number is used up, and after [`Error::StorageFull`] it may be called again.
+    /// succeeds no number is used up, and after a temporary failure it may be called again, or the open segment goes
+    /// on.
     pub(crate) fn create_segment(&mut self, first_epoch: u64, body_len: usize) -> Result<u64> {
         self.settle()?;
         self.retract()?;

@@ -210,6 +210,11 @@ impl Shards {
         self.epoch.fetch_or(HALTED, Ordering::AcqRel);
     }
 
+    /// Takes changes again. Whoever calls it makes sure that nobody else halted for good.
+    pub(crate) fn resume(&self) {
+        self.epoch.fetch_and(!HALTED, Ordering::AcqRel);
+    }
+
     /// Chooses the first epoch, while nothing but the opening of the store uses the shards. At least 1, so that there
     /// is an epoch before.
     pub(crate) fn start_at(&self, epoch: u64) {

@@ -20,6 +20,8 @@ pub const ROOT: &str = "/srv/app/store";
 pub struct World {
     pub disk: SimDisk,
     pub clock: SimClock,
+    /// Of the stores that are created in it: the same workload writes the same bytes each time.
+    pub seed: u64,
 }
 
 impl World {
@@ -28,13 +30,12 @@ impl World {
     }
 
     pub fn on(disk: SimDisk) -> Self {
-        Self { disk, clock: SimClock::new() }
+        Self { disk, ..Self::default() }
     }
 
     pub fn environment(&self, driver: Driver) -> Environment {
-        // The same workload writes the same bytes each time.
-        let seed = Some(1);
-        Environment { storage: Arc::new(self.disk.clone()), clock: Arc::new(self.clock.clone()), driver, seed }
+        let (storage, clock) = (Arc::new(self.disk.clone()), Arc::new(self.clock.clone()));
+        Environment { storage, clock, driver, seed: Some(self.seed) }
     }
 
     /// Opens the store with small segments and file snapshots, driven by the test.
