@@ -141,11 +141,8 @@ impl Batch {
             self.engine.refused(refusal, namespace, &self.keys[gathered.key.clone()])
         })?;
         self.clear();
-        let receipt = BatchReceipt::new(outcomes, epoch, self.engine.group());
-        if self.engine.is_immediate() {
-            receipt.wait()?;
-        }
-        Ok(receipt)
+        self.engine.acknowledge(epoch)?;
+        Ok(BatchReceipt::new(outcomes, epoch, self.engine.group()))
     }
 
     fn resolve(&self, gathered: &Gathered) -> BatchChange<'_> {

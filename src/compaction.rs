@@ -29,6 +29,10 @@ use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;
 use crate::sync::Mutex;
 
+/// What a segment of an earlier run counts for beside its frames: a store that is opened often and changed little is
+/// made of many small files, each with its cost on the disk and at open.
+const SEGMENT_COST_BYTES: u64 = 64 << 10;
+
 /// How long compaction is left alone after it failed. Doubled with each failure in a row.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest that it is left alone.
@@ -44,8 +48,8 @@ pub(crate) struct Compactor {
     homes: Homes,
     threshold_bytes: u64,
     generations_kept: usize,
-    /// Log bytes replayed at open, less what was written by then: `log_bytes_written` plus this is the log since the
-    /// last snapshot.
+    /// The log replayed at open, less what was written by then: `log_bytes_written` plus this is the log since the last
+    /// snapshot.
     log_offset: i128,
     /// Generations that recovery found damaged. The next snapshot replaces them.
     damaged: Vec<u64>,
@@ -63,6 +67,7 @@ pub(crate) struct CompactorParts {
     pub(crate) threshold_bytes: u64,
     pub(crate) generations_kept: usize,
     pub(crate) replayed_bytes: u64,
+    pub(crate) replayed_segments: u64,
     pub(crate) damaged: Vec<u64>,
 }
 
@@ -77,7 +82,7 @@ impl Compactor {
             homes,
             threshold_bytes: parts.threshold_bytes,
             generations_kept: parts.generations_kept,
-            log_offset: i128::from(parts.replayed_bytes),
+            log_offset: i128::from(parts.replayed_bytes) + i128::from(SEGMENT_COST_BYTES * parts.replayed_segments),
             damaged: parts.damaged,
             not_before: Duration::ZERO,
             retry_after: RETRY_AFTER,
@@ -90,7 +95,7 @@ impl Compactor {
             return false;
         }
         let last = self.shared.manifest.read(|manifest| manifest.generations.last().map_or(0, |last| last.meta.bytes));
-        let log = i128::from(self.shared.meter.counts().log_bytes_written) + self.log_offset;
+        let log = i128::from(self.shared.meter.log_bytes_written()) + self.log_offset;
         !self.damaged.is_empty() || log > i128::from(self.threshold_bytes.max(last))
     }
 
@@ -130,7 +135,7 @@ impl Compactor {
 
     /// Starts a snapshot: from here on the log is what the snapshot does not cover.
     pub(crate) fn begin(&mut self) -> Result<Compaction> {
-        let written = self.shared.meter.counts().log_bytes_written;
+        let written = self.shared.meter.log_bytes_written();
         let log_from = self.committer.lock().begin_snapshot()?;
         let (number, namespaces) = self.shared.manifest.read(|manifest| {
             (manifest.next_generation, manifest.namespaces.iter().map(|namespace| namespace.id).collect())
@@ -149,6 +154,9 @@ impl Compactor {
     pub(crate) fn publish(&mut self, compaction: Compaction) -> Result<()> {
         let Compaction { log_from, log_bytes_before, writer, .. } = compaction;
         let meta = writer.finish()?;
+        if let Some(stopped) = self.shared.group.stopped() {
+            return Err(stopped);
+        }
         // Everything that the walk saw is durable by now, so it is at most this.
         let through_epoch = self.committer.lock().last_logged_epoch();
         let (kept, damaged) = (self.generations_kept, &self.damaged);

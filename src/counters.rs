@@ -18,8 +18,8 @@ use crate::shard::{Change, Chunk, Refusal};
 /// A handle to a namespace of counters, from [`Store::counters`](crate::Store::counters).
 ///
 /// A key is 1 to 1,024 bytes, any bytes. A value is an `i64`; an absent counter reads 0. Every method may be called
-/// from any thread, takes one shard's lock for well under a microsecond, and does no I/O (but for
-/// [`Durability::Immediate`](crate::Durability::Immediate), where a change returns when it is durable).
+/// from any thread, takes one shard's lock for well under a microsecond (longer when the shard's table grows), and does
+/// no I/O (but for [`Durability::Immediate`](crate::Durability::Immediate), where a change returns when it is durable).
 ///
 /// Cloning is cheap. The store stays open for as long as a handle is held, unless it is closed by
 /// [`Store::close`](crate::Store::close).
@@ -27,7 +27,12 @@ use crate::shard::{Change, Chunk, Refusal};
 /// # Errors
 ///
 /// Every method can answer [`Error::Closed`] and [`Error::Poisoned`], and [`Error::NoSuchNamespace`] after the
-/// namespace was dropped. Every method with a key can answer [`Error::KeyEmpty`] and [`Error::KeyTooLong`].
+/// namespace was dropped (also when another of the same name was created since). Every method with a key can answer
+/// [`Error::KeyEmpty`] and [`Error::KeyTooLong`].
+///
+/// Under [`Durability::Immediate`](crate::Durability::Immediate) a change can also answer what
+/// [`Receipt::wait`] answers. It *is applied* then, and not durable yet: do not repeat it, call
+/// [`Store::sync`](crate::Store::sync).
 #[derive(Clone)]
 pub struct Counters {
     engine: Arc<Engine>,
@@ -111,11 +116,8 @@ impl Counters {
             .engine
             .apply(self.namespace.id, key, change, &self.namespace.options)
             .map_err(|refusal| self.refused(refusal, key))?;
-        let receipt = Receipt::new(applied, self.engine.group());
-        if self.engine.is_immediate() {
-            receipt.wait()?;
-        }
-        Ok(receipt)
+        self.engine.acknowledge(applied.epoch)?;
+        Ok(Receipt::new(applied, self.engine.group()))
     }
 
     #[cold]

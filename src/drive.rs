@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use crate::commit::{Committer, Shared, Step};
 use crate::compaction::Compactor;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_message};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 
 /// Wakes the compactor's thread.
@@ -42,11 +42,6 @@ pub(crate) fn join(thread: JoinHandle<()>) {
     if thread.thread().id() != std::thread::current().id() {
         let _ = thread.join();
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 pub(crate) fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {

@@ -139,6 +139,7 @@ impl Engine {
             threshold_bytes: options.compaction_threshold_bytes,
             generations_kept: options.generations_kept,
             replayed_bytes: report.log_bytes,
+            replayed_segments: report.segments,
             damaged: report.damaged_generations.iter().map(|(number, _)| *number).collect(),
         };
         let engine = Self {
@@ -175,9 +176,8 @@ impl Engine {
             running.committer = Some(commit);
             running.compactor = Some(compact);
         }
-        if !self.report.damaged_generations.is_empty() {
-            self.alarm.ring();
-        }
+        // There may be something for the compactor before anything is committed.
+        self.alarm.ring();
         Ok(())
     }
 
@@ -187,10 +187,6 @@ impl Engine {
 
     pub(crate) fn group(&self) -> &Arc<Group> {
         &self.shared.group
-    }
-
-    pub(crate) fn is_immediate(&self) -> bool {
-        self.durability == Durability::Immediate
     }
 
     pub(crate) fn report(&self) -> &RecoveryReport {
@@ -326,7 +322,16 @@ impl Engine {
     /// Makes everything done so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_running()?;
-        let epoch = self.shared.shards.newest_epoch();
+        self.make_durable(self.shared.shards.newest_epoch())
+    }
+
+    /// Waits for the epoch of a change, if a change returns only once it is durable.
+    #[inline]
+    pub(crate) fn acknowledge(&self, epoch: u64) -> Result<()> {
+        if self.durability == Durability::Immediate { self.make_durable(epoch) } else { Ok(()) }
+    }
+
+    fn make_durable(&self, epoch: u64) -> Result<()> {
         self.shared.group.request(epoch);
         if self.driver == Driver::Caller {
             self.drive_to(epoch)?;

@@ -1,5 +1,6 @@
 //! One error for everything the crate can answer.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,8 @@ pub enum Error {
         source: Arc<io::Error>,
     },
 
-    /// The store was closed; the call changed nothing.
+    /// The store was closed. A call that answers this changed nothing; a receipt that does is of a change that may or
+    /// may not have become durable.
     #[error("the store is closed")]
     Closed,
 
@@ -280,11 +282,32 @@ impl Error {
     }
 }
 
+/// What a panic that was caught says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
 /// Shows key bytes as text where they are text, and escaped where not.
 struct Printable<'a>(&'a [u8]);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_room_or_of_descriptors_is_temporary_and_a_failed_sync_never_is() {
+        let error = |action, code: Errno| {
+            Error::io(action, Path::new("log"), io::Error::from_raw_os_error(code.raw_os_error())).is_temporary()
+        };
+        assert!(error("write", Errno::NOSPC) && error("write", Errno::DQUOT));
+        assert!(error("create", Errno::MFILE) && error("create", Errno::NFILE));
+        assert!(!error("create", Errno::IO) && !error("sync", Errno::IO) && !error("sync", Errno::MFILE));
     }
 }

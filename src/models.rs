@@ -186,6 +186,23 @@ fn model_a_sync_ends_the_committers_window() {
     });
 }
 
+/// A halt against an add: the epoch of a change that was taken is marked, so that whoever waits for everything done
+/// so far waits for it too. Fails when `mark_dirty` gives up after its first try.
+#[test]
+fn model_a_halt_does_not_hide_a_change() {
+    check(|| {
+        let shards = shards(1);
+        let adder = {
+            let shards = Arc::clone(&shards);
+            thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE).map(|applied| applied.epoch))
+        };
+        shards.halt();
+        if let Ok(epoch) = adder.join().unwrap() {
+            assert!(shards.newest_epoch() >= epoch);
+        }
+    });
+}
+
 /// Close against an add: the add is refused, or the last collection has it. Fails when `halt` comes after it.
 #[test]
 fn model_close_takes_every_add_that_was_not_refused() {

@@ -40,8 +40,10 @@ pub struct Options {
     /// From 4 KiB to 4 GiB. Default: 64 MiB.
     pub segment_bytes: u64,
 
-    /// A compaction starts when the log since the last snapshot has outgrown both this many bytes and the
-    /// snapshot's size. It bounds the disk space and the time that opening takes.
+    /// A compaction starts when the log since the last snapshot has outgrown both this many bytes and the snapshot's
+    /// size. It bounds the disk space and the time that opening takes. A segment of an earlier run counts for 64 KiB
+    /// beside its frames. A program that is always closed before a compaction ends calls
+    /// [`Store::compact`](crate::Store::compact) when one [is due](crate::Store::is_compaction_due).
     ///
     /// At least 4 KiB. Default: 64 MiB.
     pub compaction_threshold_bytes: u64,
@@ -62,8 +64,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Within the group window and one sync of the log after the call returned. A call costs memory speed;
-    /// the receipt tells when the change is durable.
+    /// Within the group window and a sync of the log after the call returned, or two syncs if one was under way then. A
+    /// call costs memory speed; the receipt tells when the change is durable.
     #[default]
     Group,
     /// Every call returns only once its change is durable. Calls of several threads share a sync. When such a call

@@ -125,7 +125,15 @@ pub enum CompareAndSet<'a> {
     Mismatch(Receipt<'a>),
 }
 
-impl CompareAndSet<'_> {
+impl<'a> CompareAndSet<'a> {
+    /// The receipt, whichever it is.
+    #[must_use]
+    pub fn into_receipt(self) -> Receipt<'a> {
+        match self {
+            Self::Set(receipt) | Self::Mismatch(receipt) => receipt,
+        }
+    }
+
     /// Whether the value was set.
     #[must_use]
     pub fn is_set(&self) -> bool {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::directory::Layout;
@@ -85,17 +86,7 @@ pub(crate) fn recover(
     let shards = Shards::new(shard_count, manifest.hash_seed);
     let generation = load_newest(&manifest, homes, &shards, &mut report)?;
     let log_end = replay_log(storage, layout, &manifest, generation, &shards, &mut report)?;
-    let through_epoch = generation.map_or(0, |generation| generation.through_epoch);
-    if report.last_epoch < through_epoch {
-        let last = log::segment_path(&layout.log, manifest.last_segment);
-        let what = format!("the log ends with epoch {}, and the snapshot needs {through_epoch}", report.last_epoch);
-        return Err(Error::corrupt(&last, log_end.last.map_or(0, |last| last.end), what));
-    }
-    if report.last_epoch > shard::LAST_EPOCH {
-        let last = log::segment_path(&layout.log, manifest.last_segment);
-        let what = format!("the log ends with epoch {}, which no store reaches", report.last_epoch);
-        return Err(Error::corrupt(&last, log_end.last.map_or(0, |last| last.last_frame), what));
-    }
+    check_reach(layout, &manifest, report.last_epoch, log_end.last.map_or(0, |last| last.end))?;
     remove_leftovers(storage, layout, &manifest, homes)?;
     shards.start_at(report.last_epoch + 1);
     report.counters = shards.counters_and_memory().0;
@@ -118,8 +109,8 @@ fn load_newest<'a>(
                 report.generation = Some(number);
                 return Ok(Some(generation));
             }
-            // Sound for all that is known, and not to be replaced by what an older or a leaner build makes of the rest.
-            Err(error @ (Error::UnsupportedVersion { .. } | Error::FeatureMissing { .. })) => return Err(error),
+            // It may well be sound, so it must not be replaced.
+            Err(error) if !is_damage(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(number, %error, "snapshot generation is damaged; falling back to the one before");
                 report.damaged_generations.push((number, error));
@@ -131,6 +122,20 @@ fn load_newest<'a>(
     match report.damaged_generations.first() {
         Some((_, error)) if manifest.first_segment > 1 => Err(error.clone()),
         _ => Ok(None),
+    }
+}
+
+/// Whether a failure to load a generation is the generation's: not this build's, and not a want of this process's.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    match error {
+        Error::Corrupt { .. } => true,
+        Error::Io { source, .. } => {
+            let is_unreadable = source.raw_os_error() == Some(Errno::IO.raw_os_error());
+            is_unreadable
+                || matches!(source.kind(), InvalidData | IsADirectory | NotADirectory | NotFound | UnexpectedEof)
+        }
+        _ => false,
     }
 }
 
@@ -168,27 +173,30 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     };
     std::thread::scope(|scope| {
         let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
-        let loaders: Vec<_> = starts.map(|from| scope.spawn(move || load(from))).collect();
-        loaders
-            .into_iter()
-            .try_for_each(|loader| loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        // Where the system gives no thread, this one does the work.
+        let start = |from| std::thread::Builder::new().spawn_scoped(scope, move || load(from)).map_err(|_| from);
+        let loaders: Vec<_> = starts.map(start).collect();
+        loaders.into_iter().try_for_each(|loader| match loader {
+            Ok(loader) => loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(from) => load(from),
+        })
     })
 }
 
 /// Which namespace numbers may be met on disk.
-struct KnownNamespaces {
+pub(crate) struct KnownNamespaces {
     live: Vec<bool>,
 }
 
 impl KnownNamespaces {
-    fn new(manifest: &Manifest) -> Self {
+    pub(crate) fn new(manifest: &Manifest) -> Self {
         let mut live = vec![false; manifest.next_namespace as usize];
         manifest.namespaces.iter().for_each(|namespace| live[usize::from(namespace.id)] = true);
         Self { live }
     }
 
     /// Whether the namespace exists; if not, it was dropped after the bytes were written.
-    fn check(&self, namespace: NamespaceId) -> Result<bool, &'static str> {
+    pub(crate) fn check(&self, namespace: NamespaceId) -> Result<bool, &'static str> {
         self.live.get(usize::from(namespace)).copied().ok_or("names a namespace that was never created")
     }
 }
@@ -243,6 +251,20 @@ fn replay_log(
     Ok(end)
 }
 
+/// Whether the log reaches as far as the generations say. What a damaged one says counts too: everything that a
+/// generation may have seen was durable before the manifest named it.
+pub(crate) fn check_reach(layout: &Layout, manifest: &Manifest, last_epoch: u64, end: u64) -> Result<()> {
+    let through_epoch = manifest.generations.iter().map(|generation| generation.through_epoch).max().unwrap_or(0);
+    let what = if last_epoch < through_epoch {
+        format!("the log ends with epoch {last_epoch}, and a snapshot needs {through_epoch}")
+    } else if last_epoch > shard::LAST_EPOCH {
+        format!("the log ends with epoch {last_epoch}, which no store reaches")
+    } else {
+        return Ok(());
+    };
+    Err(Error::corrupt(&log::segment_path(&layout.log, manifest.last_segment), end, what))
+}
+
 /// Where a segment stands, with the chain value that the segment after it names.
 pub(crate) fn position(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, number: u64) -> Result<Position> {
     if number == manifest.last_segment {
@@ -266,7 +288,7 @@ pub(crate) fn missing_is_damage(error: Error, path: &Path) -> Error {
 
 /// A segment that the manifest does not name yet was created by a run that ended before its first frame. Anything in
 /// it means that the manifest is not the newest one.
-fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<()> {
+pub(crate) fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<()> {
     for number in segment_numbers(storage, layout)?.into_iter().filter(|&number| number > manifest.last_segment) {
         let path = log::segment_path(&layout.log, number);
         let expected =
@@ -279,7 +301,7 @@ fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manif
     Ok(())
 }
 
-fn segment_numbers(storage: &dyn Storage, layout: &Layout) -> Result<Vec<u64>> {
+pub(crate) fn segment_numbers(storage: &dyn Storage, layout: &Layout) -> Result<Vec<u64>> {
     let entries = storage.list(&layout.log).map_err(|error| Error::io("list", &layout.log, error))?;
     Ok(entries.iter().filter_map(|entry| log::parse_segment_name(&entry.name)).collect())
 }
@@ -299,6 +321,16 @@ struct Replay<'a> {
 /// Namespace and slot leave this many bits of a word for the shard.
 const SHARD_BITS: u32 = 16;
 
+pub(crate) const UNNAMED: &str = "changes a slot that the segment has not named";
+
+/// A slot of the log as one word, for a map of those that a segment has named.
+pub(crate) fn slot_name(namespace: NamespaceId, shard: u32, slot: u32) -> Result<u64, &'static str> {
+    if shard >> SHARD_BITS != 0 {
+        return Err("names a shard that no store has");
+    }
+    Ok(u64::from(namespace) << (32 + SHARD_BITS) | u64::from(shard) << 32 | u64::from(slot))
+}
+
 impl<'a> Replay<'a> {
     fn new(manifest: &Manifest, shards: &'a Shards) -> Self {
         let known = KnownNamespaces::new(manifest);
@@ -316,20 +348,17 @@ impl<'a> Replay<'a> {
     }
 
     fn record(&mut self, namespace: NamespaceId, shard: u32, record: Record<'_>) -> Result<(), &'static str> {
-        if shard >> SHARD_BITS != 0 {
-            return Err("names a shard that no store has");
-        }
         self.changes += 1;
-        if !self.known.check(namespace)? {
-            return Ok(());
-        }
         let (slot, key, value) = match record {
             Record::Set { slot, value } => (slot, None, Some(value)),
             Record::NamedSet { slot, key, value } => (slot, Some(key), Some(value)),
             Record::Removed { slot } => (slot, None, None),
             Record::NamedRemoved { slot, key } => (slot, Some(key), None),
         };
-        let name = u64::from(namespace) << (32 + SHARD_BITS) | u64::from(shard) << 32 | u64::from(slot);
+        let name = slot_name(namespace, shard, slot)?;
+        if !self.known.check(namespace)? {
+            return Ok(());
+        }
         let place = match key {
             Some(key) => {
                 let place = self.shards.load(namespace, key, value).ok_or(SHARD_IS_FULL)?;
@@ -337,7 +366,7 @@ impl<'a> Replay<'a> {
                 place
             }
             None => {
-                let place = *self.places.get(&name).ok_or("changes a slot that the segment has not named")?;
+                let place = *self.places.get(&name).ok_or(UNNAMED)?;
                 self.shards.load_at(namespace, place, value);
                 place
             }
@@ -373,4 +402,31 @@ fn remove_leftovers(storage: &dyn Storage, layout: &Layout, manifest: &Manifest,
     }
     let named = |number: &u64| manifest.generations.iter().any(|generation| generation.meta.number == *number);
     homes.list()?.into_iter().filter(|number| !named(number)).try_for_each(|number| homes.remove(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{GenerationMeta, HomeKind};
+
+    #[test]
+    fn the_log_must_reach_as_far_as_any_generation_says_also_a_damaged_one() {
+        let mut manifest = Manifest::new(1, 1);
+        for (number, through_epoch) in [(1, 5), (2, 22)] {
+            let meta = GenerationMeta {
+                number,
+                home: HomeKind::File,
+                blocks: 0,
+                counters: 0,
+                bytes: 0,
+                disk_bytes: 0,
+                digest: 0,
+                files_digest: 0,
+            };
+            manifest.generations.push(Generation { meta, log_from: 1, through_epoch });
+        }
+        let layout = Layout::new(Path::new("store"));
+        check_reach(&layout, &manifest, 22, 64).unwrap();
+        assert!(check_reach(&layout, &manifest, 21, 64).unwrap_err().is_corrupt());
+    }
 }

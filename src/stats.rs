@@ -83,6 +83,10 @@ impl Meter {
         counts.last_compaction_error = failure;
     }
 
+    pub(crate) fn log_bytes_written(&self) -> u64 {
+        self.counts.lock().log_bytes_written
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts.lock().clone()
     }

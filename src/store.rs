@@ -95,7 +95,8 @@ impl Store {
     }
 
     /// A handle to the namespace `name`; it is created, durably, when missing. A name is 1 to 255 bytes without control
-    /// characters. Creating one costs two syncs; opening one that exists costs nothing.
+    /// characters. Creating one costs two syncs; opening one that exists
+    /// is a lookup, which waits while another is being created.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl Store {
     }
 
     /// Removes a namespace with all its counters, durably. Its handles answer
-    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on.
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on. Subscriptions are not told.
     ///
     /// # Errors
     ///
@@ -149,7 +150,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`](crate::Error::StorageFull) while changes wait for room on the disk.
+    /// [`Error::StorageFull`](crate::Error::StorageFull) while changes wait for room on the disk,
+    /// [`Error::Poisoned`](crate::Error::Poisoned), [`Error::Closed`](crate::Error::Closed).
     pub fn sync(&self) -> Result<()> {
         self.engine.sync()
     }
@@ -173,7 +175,7 @@ impl Store {
     }
 
     /// Whether the log has outgrown the last snapshot, so that the store would compact by itself if it is driven by
-    /// threads. For whoever drives it.
+    /// threads. For whoever drives it. Blocks while a compaction runs.
     #[must_use]
     pub fn is_compaction_due(&self) -> bool {
         self.engine.is_compaction_due()

@@ -1,15 +1,20 @@
 //! Reads everything that a store has on disk, and reports.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 use crate::directory::{Layout, inspect, take_lock};
 use crate::engine::Environment;
 use crate::error::{Error, Result};
-use crate::log::{self, Expected};
+use crate::log::{self, Expected, Record, SegmentEnd};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::SnapshotHome;
-use crate::recovery::{missing_is_damage, position};
+use crate::recovery::{
+    KnownNamespaces, UNNAMED, check_later_segments, check_reach, is_damage, position, segment_numbers, slot_name,
+};
 use crate::snapshot::{GenerationMeta, Homes, Malformed};
 use crate::storage::Storage;
 
@@ -25,7 +30,7 @@ pub struct VerifyReport {
     pub segments: Vec<SegmentReport>,
     /// Bytes at the end of the log that a crash left incomplete, and that the next open will leave out.
     pub dropped_bytes: u64,
-    /// Every damage found. Empty for a sound store.
+    /// Every damage found. Empty for a sound store, which opens.
     pub problems: Vec<Error>,
 }
 
@@ -71,54 +76,114 @@ pub(crate) fn verify(environment: Environment, path: &Path) -> Result<VerifyRepo
         ..VerifyReport::default()
     };
     for generation in &manifest.generations {
-        match verify_generation(&homes, &generation.meta) {
+        match verify_generation(&homes, &manifest, &generation.meta) {
             Ok(sound) => report.generations.push(sound),
-            Err(error) => report.problems.push(error),
+            Err(error) => report.problem(error)?,
         }
     }
-    verify_log(&*storage, &layout, &manifest, &mut report);
+    verify_log(&*storage, &layout, &manifest, &mut report)?;
     Ok(report)
 }
 
-fn verify_generation(homes: &Homes, meta: &GenerationMeta) -> Result<GenerationReport> {
+impl VerifyReport {
+    /// Takes note of damage. What says nothing of the data ends the run.
+    fn problem(&mut self, error: Error) -> Result<()> {
+        if !is_damage(&error) {
+            return Err(error);
+        }
+        self.problems.push(error);
+        Ok(())
+    }
+}
+
+fn verify_generation(homes: &Homes, manifest: &Manifest, meta: &GenerationMeta) -> Result<GenerationReport> {
     let reader = homes.open(meta)?;
+    let known = KnownNamespaces::new(manifest);
     let mut counters = 0;
     reader.read_blocks(0..meta.blocks, &mut |index, block| {
-        block
-            .for_each(|_, _| {
+        let mut count = || {
+            known.check(block.namespace()).map_err(|what| Malformed { offset: 0, what })?;
+            block.for_each(|_, _| {
                 counters += 1;
-                Ok::<(), Malformed>(())
+                Ok(())
             })
-            .map_err(|malformed| reader.corrupt_block(index, malformed))
+        };
+        count().map_err(|malformed| reader.corrupt_block(index, malformed))
     })?;
     Ok(GenerationReport { number: meta.number, counters, blocks: meta.blocks, bytes: meta.bytes })
 }
 
 /// Goes on after a damaged segment, so that one run finds all damage there is.
-fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, report: &mut VerifyReport) {
+fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, report: &mut VerifyReport) -> Result<()> {
+    let there: BTreeSet<u64> = segment_numbers(storage, layout)?.into_iter().collect();
     let mut before = None;
-    for number in manifest.first_segment..=manifest.last_segment {
-        let path = log::segment_path(&layout.log, number);
-        let (chain, last_epoch) = before.map_or((None, 0), |(chain, last_epoch)| (Some(chain), last_epoch));
-        let read = position(storage, layout, manifest, number).and_then(|position| {
-            let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
-            log::read_segment(storage, &path, &expected, &mut |frame| {
-                log::decode_body(frame.body, |_, _, _| Ok(())).map_err(|malformed| {
-                    Error::corrupt(&path, frame.body_offset() + malformed.offset as u64, malformed.what)
-                })
-            })
-        });
-        match read.map_err(|error| missing_is_damage(error, &path)) {
+    let mut number = manifest.first_segment;
+    while number <= manifest.last_segment {
+        if !there.contains(&number) {
+            let path = log::segment_path(&layout.log, number);
+            report.problem(Error::corrupt(&path, 0, "the file is missing, and the manifest names it"))?;
+            before = None;
+            number = there.range(number..).next().map_or(u64::MAX, |&next| next);
+            continue;
+        }
+        match verify_segment(storage, layout, manifest, number, before) {
             Ok(end) => {
                 before = Some((end.chain, end.last_epoch));
                 report.dropped_bytes += end.dropped_bytes;
+                if number == manifest.last_segment
+                    && let Err(error) = check_reach(layout, manifest, end.last_epoch, end.end)
+                {
+                    report.problem(error)?;
+                }
                 let (frames, bytes, sealed) = (end.frames, end.end, end.sealed);
                 report.segments.push(SegmentReport { number, frames, bytes, sealed });
             }
+            // That the next one is missing keeps this one from being judged, and is reported there.
+            Err(_) if number < manifest.last_segment && !there.contains(&(number + 1)) => before = None,
             Err(error) => {
                 before = None;
-                report.problems.push(error);
+                report.problem(error)?;
             }
         }
+        number += 1;
     }
+    check_later_segments(storage, layout, manifest).or_else(|error| report.problem(error))
+}
+
+/// Reads a segment, whose predecessor ended with this chain value and epoch if it was sound.
+fn verify_segment(
+    storage: &dyn Storage,
+    layout: &Layout,
+    manifest: &Manifest,
+    number: u64,
+    before: Option<(u32, u64)>,
+) -> Result<SegmentEnd> {
+    let path = log::segment_path(&layout.log, number);
+    let position = position(storage, layout, manifest, number)?;
+    let (chain, last_epoch) = match before {
+        Some((chain, last_epoch)) => (Some(chain), last_epoch),
+        None => {
+            let header = log::read_segment_header(storage, &path, manifest.store_id, number)?;
+            (None, header.first_epoch.saturating_sub(1))
+        }
+    };
+    let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
+    let known = KnownNamespaces::new(manifest);
+    let mut named = HashSet::<u64, FixedState>::default();
+    let mut check = |namespace, shard, record: Record<'_>| {
+        known.check(namespace)?;
+        match record {
+            Record::NamedSet { slot, .. } | Record::NamedRemoved { slot, .. } => {
+                named.insert(slot_name(namespace, shard, slot)?);
+                Ok(())
+            }
+            Record::Set { slot, .. } | Record::Removed { slot } => {
+                if named.contains(&slot_name(namespace, shard, slot)?) { Ok(()) } else { Err(UNNAMED) }
+            }
+        }
+    };
+    log::read_segment(storage, &path, &expected, &mut |frame| {
+        log::decode_body(frame.body, &mut check)
+            .map_err(|malformed| Error::corrupt(&path, frame.body_offset() + malformed.offset as u64, malformed.what))
+    })
 }

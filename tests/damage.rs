@@ -6,12 +6,13 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use plaudit::storage::sim::Survival;
+use plaudit::storage::sim::{Operation, Survival};
 use plaudit::storage::{Storage, StorageFile};
 use plaudit::{Error, Options, Store};
-use support::{ROOT, Random, State, World, options, path, state};
+use support::{ROOT, Random, State, World, fault, options, path, state};
 
 /// A store with a log of several segments and no snapshot, closed or killed.
 fn logged(close: bool) -> (World, State) {
@@ -67,13 +68,17 @@ fn write(world: &World, path: &Path, bytes: &[u8]) {
     world.disk.sync_dir(path.parent().unwrap()).unwrap();
 }
 
-/// Opens a damaged store that must be refused, and left as it was.
+/// Opens a damaged store that must be refused, by opening and by verifying, and left as it was.
 fn refused(world: &World, context: &str) -> Error {
     let before = world.files();
     let error = match world.open() {
         Err(error) => error,
         Ok(store) => panic!("{context} was not noticed: {:?}", store.recovery()),
     };
+    match Store::verify_in(world.environment(plaudit::Driver::Caller), ROOT) {
+        Ok(report) => assert!(!report.problems.is_empty(), "{context} was not noticed by verify: {error:?}"),
+        Err(_) => {}
+    }
     assert!(world.files() == before, "{context}: the disk was changed");
     error
 }
@@ -287,6 +292,22 @@ fn when_nothing_is_left_to_restore_from_nothing_is_touched() {
     }
     let (file, _) = corrupt_file(refused(&world, "two damaged snapshots"));
     assert_eq!(file, snapshots[1], "the newest is the one to mend");
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_opened_for_now_is_not_taken_for_damaged() {
+    for kind in [ErrorKind::PermissionDenied, ErrorKind::OutOfMemory, ErrorKind::StorageFull] {
+        let (world, expected) = snapshotted(options());
+        let before = world.files();
+        world.disk.fail(fault(Operation::Open, ".snap", kind));
+        assert!(!world.open().unwrap_err().is_corrupt());
+        assert!(!Store::verify_in(world.environment(plaudit::Driver::Caller), ROOT).unwrap_err().is_corrupt());
+        assert!(world.files() == before);
+        world.disk.clear_faults();
+        let store = world.open().unwrap();
+        assert!(store.recovery().damaged_generations.is_empty());
+        assert_eq!(state(&store), expected);
+    }
 }
 
 #[test]

@@ -149,6 +149,24 @@ fn a_manifest_that_cannot_be_written_is_an_error_and_the_store_goes_on() {
 }
 
 #[test]
+fn an_epoch_that_waits_for_room_is_not_written_once_the_store_has_stopped() {
+    let world = World::new();
+    let store = sound(&world);
+    let likes = store.counters("likes").unwrap();
+    world.disk.set_capacity(Some(0));
+    for n in 0..9 {
+        likes.add(format!("{n:->1000}"), 1).unwrap();
+    }
+    assert!(store.sync().unwrap_err().is_storage_full());
+    world.disk.set_capacity(None);
+    let durable = store.durable_epoch();
+    world.disk.fail(once(Operation::Rename, "MANIFEST"));
+    store.counters("other").unwrap_err();
+    check_dead(&world, &store);
+    assert_eq!(store.durable_epoch(), durable);
+}
+
+#[test]
 fn a_snapshot_that_fails_poisons_nothing() {
     for operation in [Operation::Create, Operation::Write, Operation::Read, Operation::Sync, Operation::Rename] {
         let world = World::new();

@@ -184,6 +184,27 @@ fn close_on_a_full_disk_says_so_and_the_store_stays_open() {
 }
 
 #[test]
+fn the_room_that_a_segment_reserves_does_not_keep_a_change_out() {
+    let world = World::new();
+    let options = || Options { segment_bytes: 1 << 20, ..options() };
+    let store = world.open_with(options()).unwrap();
+    store.counters("likes").unwrap().add("a", 1).unwrap();
+    store.sync().unwrap();
+    std::mem::forget(store);
+    let world = World::on(world.disk.power_cut(Survival::Nothing, 0));
+    // The old segment has its megabyte, and another one does not fit.
+    world.disk.set_capacity(Some((1 << 20) + 100_000));
+    let store = world.open_with(options()).unwrap();
+    for n in 0..10 {
+        store.counters("likes").unwrap().add(format!("{n:->1000}"), 1).unwrap();
+        store.sync().unwrap();
+    }
+    std::mem::forget(store);
+    let world = World::on(world.disk.power_cut(Survival::Nothing, 0));
+    assert_eq!(state(&world.open_with(options()).unwrap())["likes"].len(), 11);
+}
+
+#[test]
 fn closing_while_the_disk_fills_and_others_count_loses_nothing() {
     let mut refused = 0;
     for moment in 0.. {

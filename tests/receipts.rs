@@ -6,14 +6,14 @@
 mod support;
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
 use plaudit::storage::sim::Survival;
-use plaudit::{Durability, Error, Options, Receipt, Stepped};
+use plaudit::{Durability, Error, Options, Receipt, Stepped, Store};
 use support::{LONG, World, options, seal, state, step_until_quiet};
 
 struct Unpark(Thread);
@@ -301,4 +301,61 @@ fn a_close_answers_everyone() {
     assert!(matches!(store.sync(), Err(Error::Closed)));
     assert!(matches!(store.compact(), Err(Error::Closed)));
     store.close().unwrap();
+}
+
+/// A task that holds the last handle of its store.
+struct Holder(Mutex<Option<Store>>);
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().unwrap().take());
+    }
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_close_the_store() {
+    let world = World::new();
+    let store = world.open_threaded(Options { group_window: Duration::from_secs(10), ..options() }).unwrap();
+    let mut receipt = store.counters("likes").unwrap().add("a", 1).unwrap().detach();
+    let holder = Waker::from(Arc::new(Holder(Mutex::new(Some(store)))));
+    assert!(poll(&mut receipt, &holder).is_pending());
+    drop(holder);
+    let _ = poll(&mut receipt, Waker::noop());
+    assert!(matches!(poll(&mut receipt, Waker::noop()), Poll::Ready(Ok(()))));
+    assert_eq!(state(&world.open().unwrap())["likes"]["a"], 1);
+}
+
+#[test]
+fn a_waker_may_close_the_store_while_it_compacts() {
+    for round in 0..40 {
+        let world = World::new();
+        let store = world.open_threaded(options()).unwrap();
+        let likes = store.counters("likes").unwrap();
+        for n in 0..500 {
+            likes.add(format!("key-{n}"), 1).unwrap();
+        }
+        let compacting = {
+            let store = store.clone();
+            std::thread::spawn(move || store.compact())
+        };
+        let mut receipt = likes.add("a", 1).unwrap().detach();
+        drop(likes);
+        let holder = Waker::from(Arc::new(Holder(Mutex::new(Some(store)))));
+        if poll(&mut receipt, &holder).is_ready() {
+            holder.wake_by_ref();
+        }
+        match compacting.join().unwrap() {
+            Ok(()) | Err(Error::Closed) => {}
+            Err(error) => panic!("round {round}: {error:?}"),
+        }
+        block_on(receipt).unwrap();
+        drop(holder);
+        let store = loop {
+            match world.open() {
+                Err(Error::Locked { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        assert_eq!(state(&store)["likes"].len(), 501);
+    }
 }

@@ -105,15 +105,20 @@ impl Group {
         if self.eager {
             self.request(epoch);
         }
+        // Cloning and dropping a waker runs code of the caller's, so neither is done under the lock.
+        let waker = context.waker().clone();
         let mut progress = self.progress.lock();
         if let Some(answer) = progress.answer(epoch) {
+            drop(progress);
             return Poll::Ready(answer);
         }
         let ticket = *ticket.get_or_insert_with(|| {
             progress.next_ticket += 1;
             progress.next_ticket
         });
-        progress.wakers.insert((epoch, ticket), context.waker().clone());
+        let replaced = progress.wakers.insert((epoch, ticket), waker);
+        drop(progress);
+        drop(replaced);
         Poll::Pending
     }
 

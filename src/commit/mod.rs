@@ -128,7 +128,7 @@ impl Committer {
     pub(crate) fn step(&mut self) -> Step {
         let now = self.shared.clock.monotonic();
         match self.state {
-            State::Gathering { .. } if self.shared.shards.is_halted() => Step::Stopped,
+            _ if self.shared.shards.is_halted() => Step::Stopped,
             State::Gathering { since } => self.gather(since, now),
             State::Writing { retry_at, .. } if now < retry_at => Step::Retry(retry_at - now),
             State::Writing { epoch, time_ms, .. } => self.write(epoch, time_ms),
@@ -313,6 +313,9 @@ impl Committer {
     }
 
     fn finish(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
+        if let Some(stopped) = self.shared.group.stopped() {
+            return Err(stopped);
+        }
         match self.write(epoch, time_ms) {
             Step::Again => Ok(()),
             _ => {

@@ -21,7 +21,7 @@ mod reader;
 mod writer;
 
 pub(crate) use body::{BodyEncoder, Record, decode_body};
-pub(crate) use reader::{Expected, FrameView, Position, read_segment, read_segment_header};
+pub(crate) use reader::{Expected, FrameView, Position, SegmentEnd, read_segment, read_segment_header};
 pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment};
 
 /// The file of a segment.

@@ -552,29 +552,35 @@ fn a_close_seals_a_segment_without_frames_and_one_that_was_ended() {
     assert!(is_corrupt(&read_as(&segment_path(dir.path(), 1), &later)));
 }
 
-/// A disk that notes every change, and fails the chosen one once.
+/// A disk that notes every change, and fails the chosen one some times.
 #[derive(Debug, Default, Clone)]
 struct Disk(Arc<Mutex<Faults>>);
 
 #[derive(Debug, Default)]
 struct Faults {
     calls: Vec<&'static str>,
-    fail: Option<&'static str>,
+    fail: Option<(&'static str, u32)>,
 }
 
 impl Disk {
     fn call(&self, name: &'static str) -> io::Result<()> {
         let mut faults = self.0.lock();
         faults.calls.push(name);
-        if faults.fail == Some(name) {
-            faults.fail = None;
-            return Err(io::ErrorKind::StorageFull.into());
+        match &mut faults.fail {
+            Some((failing, left)) if *failing == name && *left > 0 => {
+                *left -= 1;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn fail(&self, name: &'static str) {
-        self.0.lock().fail = Some(name);
+        self.fail_times(name, 1);
+    }
+
+    fn fail_times(&self, name: &'static str, times: u32) {
+        self.0.lock().fail = Some((name, times));
     }
 
     fn take_calls(&self) -> Vec<&'static str> {
@@ -688,7 +694,8 @@ fn a_failed_creation_changes_nothing_and_leaves_no_file() {
         let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
         let mut writer = disk.writer(dir.path(), EMPTY);
         append(&mut writer, 1, b"one");
-        disk.fail(step);
+        // Also the second try, with the least room.
+        disk.fail_times(step, 2);
         assert!(writer.create_segment(2, 0).unwrap_err().is_storage_full(), "{step}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{step}");
         assert!(writer.has_room(3) && writer.next_segment() == 2);

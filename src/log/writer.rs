@@ -185,15 +185,12 @@ impl LogWriter {
         self.retract()?;
         let number = self.next_segment;
         let path = segment_path(&self.dir, number);
-        let capacity = capacity_for(self.segment_bytes, body_len as u64).ok_or_else(|| too_large(&path))?;
-        let header = SegmentHeader { store_id: self.store_id, number, capacity, first_epoch, prev_chain: self.chain };
-        let temporary = path.with_extension("log.tmp");
-        let created = self.create_file(&temporary, &path, &header);
+        let mut created = self.create_file(&path, first_epoch, body_len, self.segment_bytes);
         if created.as_ref().is_err_and(Error::is_storage_full) {
-            // It may be what fills the disk. When it cannot be removed, the next attempt overwrites it.
-            let _ = self.storage.remove_file(&temporary);
+            // The room that a segment reserves must not be what keeps a frame out.
+            created = self.create_file(&path, first_epoch, body_len, 0);
         }
-        let file = created?;
+        let (file, capacity) = created?;
         // The name cannot be taken back for sure once it is given, so a failure here is like a failed sync.
         self.storage.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, error))?;
 
@@ -267,15 +264,34 @@ impl LogWriter {
         self.bytes_written
     }
 
-    /// Creates the file of a segment under a temporary name, and gives it its own once its header is durable.
-    fn create_file(&self, temporary: &Path, path: &Path, header: &SegmentHeader) -> Result<Box<dyn StorageFile>> {
+    /// Creates the file of a segment under a temporary name, and gives it its own once its header is durable. Answers
+    /// the file and its length, which is at least `segment_bytes`.
+    fn create_file(
+        &self,
+        path: &Path,
+        first_epoch: u64,
+        body_len: usize,
+        segment_bytes: u64,
+    ) -> Result<(Box<dyn StorageFile>, u64)> {
+        let capacity = capacity_for(segment_bytes, body_len as u64).ok_or_else(|| too_large(path))?;
+        let (store_id, number, prev_chain) = (self.store_id, self.next_segment, self.chain);
+        let header = SegmentHeader { store_id, number, capacity, first_epoch, prev_chain };
+        let temporary = &path.with_extension("log.tmp");
         let failed = |action| move |error: io::Error| Error::io(action, temporary, error);
-        let file = self.storage.create(temporary).map_err(failed("create"))?;
-        file.allocate(header.capacity).map_err(failed("allocate"))?;
-        file.write_all_at(&header.encode(), 0).map_err(failed("write"))?;
-        file.sync().map_err(failed("sync"))?;
-        self.storage.rename(temporary, path).map_err(failed("rename"))?;
-        Ok(file)
+        let create = || {
+            let file = self.storage.create(temporary).map_err(failed("create"))?;
+            file.allocate(capacity).map_err(failed("allocate"))?;
+            file.write_all_at(&header.encode(), 0).map_err(failed("write"))?;
+            file.sync().map_err(failed("sync"))?;
+            self.storage.rename(temporary, path).map_err(failed("rename"))?;
+            Ok((file, capacity))
+        };
+        create().inspect_err(|error: &Error| {
+            if error.is_storage_full() {
+                // It may be what fills the disk. When it cannot be removed, the next attempt overwrites it.
+                let _ = self.storage.remove_file(temporary);
+            }
+        })
     }
 
     /// Makes sure that a frame that was begun and not synced does not verify, before the log goes on in another

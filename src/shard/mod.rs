@@ -40,7 +40,7 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 pub(crate) use batch::{BatchChange, BatchOutcome};
 pub(crate) use change::{Change, Refusal};
 pub(crate) use epoch::Pending;
-pub(crate) use walk::{Chunk, Place};
+pub(crate) use walk::{Chunk, Place, SLOTS_PER_HOLD};
 
 use change::evaluate;
 use epoch::EpochBuffer;
@@ -142,7 +142,8 @@ impl Shards {
         let mut guard = self.lock(self.stripe_of(hash));
         let shard = &mut *guard;
         let word = self.enter()?;
-        let open = shard.open_buffer(word & NUMBER);
+        let open = word & NUMBER;
+        shard.open_buffer(open);
         let touched = shard.change(namespace, hash, key, change, bounds, &self.hasher)?;
         let Touched { slot, before, after } = touched;
         let changed = before != after;
@@ -164,12 +165,24 @@ impl Shards {
         if word & HALTED == 0 { Ok(word) } else { Err(Refusal::Halted) }
     }
 
-    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When the word is another by now,
-    /// either somebody else was first, or the committer has advanced and takes the change anyway.
+    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When it is another epoch by now, the
+    /// committer has advanced and takes the change anyway.
     #[inline]
     fn mark_dirty(&self, word: u64) -> bool {
-        word & DIRTY == 0
-            && self.epoch.compare_exchange(word, word | DIRTY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        word & DIRTY == 0 && self.mark_first(word)
+    }
+
+    #[cold]
+    fn mark_first(&self, word: u64) -> bool {
+        let mut found = word;
+        while found & DIRTY == 0 && found & NUMBER == word & NUMBER {
+            match self.epoch.compare_exchange(found, found | DIRTY, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                // A halt came in between, which is no reason to forget the change.
+                Err(now) => found = now,
+            }
+        }
+        false
     }
 
     /// A counter's value, `None` when it is absent.
@@ -352,13 +365,12 @@ impl Shard {
         Ok(Touched { slot, before, after })
     }
 
-    /// Makes `epoch` the open one and returns it. The buffer of an older epoch is sealed.
+    /// Makes `epoch` the open one. The buffer of an older epoch is sealed.
     #[inline]
-    fn open_buffer(&mut self, epoch: u64) -> u64 {
+    fn open_buffer(&mut self, epoch: u64) {
         if self.open.epoch != epoch {
             self.turn_over(epoch);
         }
-        epoch
     }
 
     #[cold]

@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::{NamespaceId, Refusal, Shards, hash_key};
 
 /// Slots visited while a lock is held: a few microseconds.
-const SLOTS_PER_HOLD: usize = 256;
+pub(crate) const SLOTS_PER_HOLD: usize = 256;
 
 /// A place in a walk over a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

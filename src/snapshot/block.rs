@@ -30,8 +30,7 @@ pub(crate) const MAX_BLOCK_BYTES: usize = 8 * 1024;
 /// The bytes that a counter takes at least: a key's length, its one byte, a value.
 pub(crate) const MIN_ENTRY_BYTES: u64 = 3;
 
-const MAX_VARINT_BYTES: usize = 10;
-const MAX_ENTRY_BYTES: usize = 2 + MAX_KEY_BYTES + MAX_VARINT_BYTES;
+const MAX_ENTRY_BYTES: usize = 2 + MAX_KEY_BYTES + varint::MAX_BYTES;
 const _: () = assert!(MAX_KEY_BYTES < 1 << 14, "a key's length takes at most two varint bytes");
 const _: () = assert!(HEADER_BYTES + MAX_ENTRY_BYTES <= MAX_BLOCK_BYTES, "any counter fits an empty block");
 
@@ -69,7 +68,7 @@ impl BlockBuilder {
     pub(crate) fn push(&mut self, namespace: u16, key: &[u8], value: i64) -> Option<&[u8]> {
         debug_assert!((1..=MAX_KEY_BYTES).contains(&key.len()));
         let room = MAX_BLOCK_BYTES.saturating_sub(self.open.len());
-        let full = self.count > 0 && (namespace != self.namespace || room < 2 + key.len() + MAX_VARINT_BYTES);
+        let full = self.count > 0 && (namespace != self.namespace || room < 2 + key.len() + varint::MAX_BYTES);
         if full {
             self.seal();
         }

@@ -16,7 +16,6 @@
 //! - Its threads may hold the database for a moment after it was dropped. Nothing is read, synced, opened or
 //!   renamed before they let go of sled's lock on the file.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -30,6 +29,7 @@ use super::sums::{self, Sums};
 use super::{
     Block, GenerationMeta, GenerationReader, GenerationWriter, HomeKind, Malformed, Shelf, SnapshotHome, Tally,
 };
+use crate::error::panic_message;
 use crate::storage::{Storage, StorageFile};
 use crate::{Error, Result};
 
@@ -327,11 +327,6 @@ fn guarded<T>(act: impl FnOnce() -> sled::Result<T>) -> Result<T, Failure> {
         Ok(result) => result.map_err(Failure::Sled),
         Err(panic) => Err(Failure::Panic(panic_message(&*panic))),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message").to_owned()
 }
 
 /// Waits for sled's own threads to let go of a database that was closed.

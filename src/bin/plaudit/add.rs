@@ -34,6 +34,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let receipt = counters.add(args.key.as_encoded_bytes(), args.delta)?;
     receipt.wait()?;
     let value = receipt.value();
+    if store.is_compaction_due() {
+        // Not left to the background, because the store closes at once. What was added is safe in any case.
+        let _ = store.compact();
+    }
     store.close()?;
 
     let mut out = output::stdout();
