@@ -44,7 +44,7 @@ pub struct RecoveryReport {
     /// Bytes of log that were replayed.
     pub log_bytes: u64,
     /// Bytes at the very end of the log that were left out, because they are an epoch that a crash left incomplete. It
-    /// was acknowledged to nobody.
+    /// was acknowledged to nobody, unless damage hit just that place.
     pub dropped_bytes: u64,
     /// Where those bytes are: the file, and the offset in it.
     pub dropped_at: Option<(PathBuf, u64)>,

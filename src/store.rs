@@ -69,8 +69,11 @@ impl Store {
     /// [`Error::Locked`](crate::Error::Locked) when it is open elsewhere,
     /// [`Error::NotAStore`](crate::Error::NotAStore),
     /// [`Error::UnsupportedVersion`](crate::Error::UnsupportedVersion), [`Error::Corrupt`](crate::Error::Corrupt),
-    /// [`Error::InvalidOption`](crate::Error::InvalidOption), and [`Error::Io`](crate::Error::Io). Nothing in the
-    /// directory is changed then.
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption),
+    /// [`Error::FeatureMissing`](crate::Error::FeatureMissing), [`Error::Thread`](crate::Error::Thread), and
+    /// [`Error::Io`](crate::Error::Io). Whatever fails, the counts in the directory are what they were; after what is
+    /// found by reading ([`Error::Corrupt`](crate::Error::Corrupt), an unknown version, what is no store) no file has
+    /// changed.
     pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         Self::open_in(Environment::default(), path, options)
     }
@@ -244,7 +247,8 @@ impl Store {
     /// [`Error::Closed`](crate::Error::Closed), and changed nothing. After any other, such as
     /// [`Error::Poisoned`](crate::Error::Poisoned), it is closed, and what was not durable before may be lost.
     ///
-    /// Closing a store that a clone has closed is no error, and waits until that is done.
+    /// Closing a store that a clone has closed is no error, and waits until that is done. A compaction that runs is given
+    /// up; when it is just verifying its snapshot, that is waited for.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }
