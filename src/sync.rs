@@ -6,6 +6,10 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+// No model reads snapshots.
+#[cfg(feature = "sled")]
+pub(crate) use parking_lot::RwLock;
+
 #[cfg(loom)]
 pub(crate) use self::modelled::{Condvar, Mutex, MutexGuard};
 #[cfg(loom)]

@@ -25,12 +25,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::block::MAX_BLOCK_BYTES;
 use super::sums::{self, Sums};
 use super::{
     Block, GenerationMeta, GenerationReader, GenerationWriter, HomeKind, Malformed, Shelf, SnapshotHome, Tally,
 };
 use crate::error::panic_message;
 use crate::storage::{Storage, StorageFile};
+use crate::sync::{AtomicU64, Ordering, RwLock};
 use crate::{Error, Result};
 
 /// sled's data file, which it also locks.
@@ -38,6 +40,11 @@ const DATA_FILE: &str = "db";
 
 /// sled keeps what was read in any case; this bounds what it keeps of what was written.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// sled keeps in memory whatever it has seen of a database until that is closed. So one is closed and opened again each
+/// time that so many bytes went through it, or a share of all, whatever is more: what closing costs stays in proportion.
+const REOPEN_AFTER_BYTES: u64 = 4 << 20;
+const REOPEN_SHARE: u64 = 8;
 
 /// How often a generation is opened and read for its files to come to rest. Measured: 2 to 4 times.
 const MAX_SETTLE_PASSES: usize = 16;
@@ -71,7 +78,7 @@ impl SnapshotHome for SledHome {
         let path = shelf.temporary(number);
         storage.create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
         let tally = Tally::new(number);
-        let mut writer = SledWriter { storage, shelf, number, path, database: None, data: None, tally };
+        let mut writer = SledWriter { storage, shelf, number, path, database: None, since_open: 0, data: None, tally };
         writer.database = Some(Database::open(&writer.path).map_err(|e| e.while_writing(&writer.path))?);
         let data = writer.path.join(DATA_FILE);
         writer.data = Some(writer.storage.open(&data).map_err(|e| Error::io("open", &data, e))?);
@@ -85,7 +92,7 @@ impl SnapshotHome for SledHome {
         if meta.disk_bytes.saturating_sub(sums.total_len()) > MAX_LIST_BYTES {
             return Err(Error::corrupt(&path, 0, format!("the files have not the {} bytes written", meta.disk_bytes)));
         }
-        Ok(Box::new(SledReader::open(&*self.storage, path, meta.number, meta.blocks)?))
+        Ok(Box::new(SledReader::open(&self.storage, path, meta.number, meta.blocks)?))
     }
 
     fn list(&self) -> Result<Vec<u64>> {
@@ -105,6 +112,8 @@ struct SledWriter {
     /// The temporary directory; empty when there is none to remove any more.
     path: PathBuf,
     database: Option<Database>,
+    /// Bytes of blocks that went into the database since it was opened.
+    since_open: u64,
     /// sled's data file, open since before anything was written to it, so that its sync tells of every failure.
     data: Option<Box<dyn StorageFile>>,
     tally: Tally,
@@ -118,15 +127,18 @@ impl GenerationWriter for SledWriter {
         let Some(database) = &self.database else { return Err(Error::Closed) };
         database
             .call(|db| db.insert(index.to_be_bytes(), bytes).map(drop))
-            .map_err(|failure| failure.while_writing(&self.path))
+            .map_err(|failure| failure.while_writing(&self.path))?;
+        self.since_open += bytes.len() as u64;
+        if self.since_open >= REOPEN_AFTER_BYTES.max(self.tally.bytes / REOPEN_SHARE) {
+            self.close_database()?;
+            self.database = Some(Database::open(&self.path).map_err(|failure| failure.while_writing(&self.path))?);
+            self.since_open = 0;
+        }
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<GenerationMeta> {
-        let Some(database) = self.database.take() else { return Err(Error::Closed) };
-        database.call(|db| db.flush().map(drop)).map_err(|failure| failure.while_writing(&self.path))?;
-        database.close().map_err(|failure| failure.while_writing(&self.path))?;
-        wait_until_unlocked(&*self.storage, &self.path)?;
-
+        self.close_database()?;
         let sums = self.settle()?;
         let list = sums.encode(self.number);
         self.write_list(&list)?;
@@ -147,13 +159,21 @@ impl GenerationWriter for SledWriter {
 }
 
 impl SledWriter {
+    /// Closes the database, and waits until nothing of sled's has it any more.
+    fn close_database(&mut self) -> Result<()> {
+        let Some(database) = self.database.take() else { return Err(Error::Closed) };
+        let closed = database.call(|db| db.flush().map(drop)).and_then(|()| database.close());
+        closed.map_err(|failure| failure.while_writing(&self.path))?;
+        wait_until_unlocked(&*self.storage, &self.path)
+    }
+
     /// Opens, verifies and closes the database until doing so changes none of its files.
     fn settle(&self) -> Result<Sums> {
         let mut before = Sums::of(&*self.storage, &self.path)?;
         for _ in 0..MAX_SETTLE_PASSES {
-            let reader = SledReader::open(&*self.storage, self.path.clone(), self.number, self.tally.blocks)?;
+            let reader = SledReader::open(&self.storage, self.path.clone(), self.number, self.tally.blocks)?;
             self.tally.verify(self.number, &reader, &self.path)?;
-            reader.database.close().map_err(|failure| failure.while_writing(&self.path))?;
+            reader.close().map_err(|failure| failure.while_writing(&self.path))?;
             wait_until_unlocked(&*self.storage, &self.path)?;
             let after = Sums::of(&*self.storage, &self.path)?;
             if after == before {
@@ -203,7 +223,11 @@ impl Drop for SledWriter {
 
 #[derive(Debug)]
 struct SledReader {
-    database: Database,
+    storage: Arc<dyn Storage>,
+    /// Read by all threads together, and taken by the one that opens the database anew; `None` if it could not.
+    database: RwLock<Option<Database>>,
+    /// Blocks read since the database was opened.
+    since_open: AtomicU64,
     path: PathBuf,
     generation: u64,
     blocks: u64,
@@ -211,11 +235,43 @@ struct SledReader {
 
 impl SledReader {
     /// Opens a database whose files were verified, or have just been written.
-    fn open(storage: &dyn Storage, path: PathBuf, generation: u64, blocks: u64) -> Result<Self> {
-        wait_until_unlocked(storage, &path)?;
-        remove_unfinished(storage, &path)?;
-        let database = Database::open(&path).map_err(|failure| failure.while_reading(&path))?;
-        Ok(Self { database, path, generation, blocks })
+    fn open(storage: &Arc<dyn Storage>, path: PathBuf, generation: u64, blocks: u64) -> Result<Self> {
+        let database = Self::open_database(&**storage, &path)?;
+        let (storage, database) = (Arc::clone(storage), RwLock::new(Some(database)));
+        Ok(Self { storage, database, since_open: AtomicU64::new(0), path, generation, blocks })
+    }
+
+    fn open_database(storage: &dyn Storage, path: &Path) -> Result<Database> {
+        wait_until_unlocked(storage, path)?;
+        remove_unfinished(storage, path)?;
+        Database::open(path).map_err(|failure| failure.while_reading(path))
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        self.database.into_inner().map_or(Ok(()), Database::close)
+    }
+
+    /// A block as it was written, if it is there.
+    fn get(&self, index: u64) -> Result<Option<sled::IVec>> {
+        let database = self.database.read();
+        let Some(open) = &*database else { return Err(Error::Closed) };
+        let found = open.call(|db| db.get(index.to_be_bytes()));
+        drop(database);
+        let found = found.map_err(|failure| failure.while_reading(&self.path))?;
+        let seen = self.since_open.fetch_add(1, Ordering::Relaxed) + 1;
+        if seen == (REOPEN_AFTER_BYTES / MAX_BLOCK_BYTES as u64).max(self.blocks / REOPEN_SHARE) {
+            self.reopen()?;
+        }
+        Ok(found)
+    }
+
+    fn reopen(&self) -> Result<()> {
+        let mut database = self.database.write();
+        let closed = database.take().map_or(Ok(()), Database::close);
+        closed.map_err(|failure| failure.while_reading(&self.path))?;
+        *database = Some(Self::open_database(&*self.storage, &self.path)?);
+        self.since_open.store(0, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -230,9 +286,7 @@ impl GenerationReader for SledReader {
         }
         for index in range {
             // Looking each block up is quicker than sled's iterator, and holds a third less in memory.
-            let found = self.database.call(|db| db.get(index.to_be_bytes()));
-            let found = found.map_err(|failure| failure.while_reading(&self.path))?;
-            let bytes = found.ok_or_else(|| missing(index))?;
+            let bytes = self.get(index)?.ok_or_else(|| missing(index))?;
             let block = Block::parse(&bytes, self.generation, index).map_err(|m| self.corrupt_block(index, m))?;
             visit(index, &block)?;
         }
@@ -399,7 +453,7 @@ mod tests {
             let at = i * 7919 % damaged.len();
             damaged[at] ^= 0x10;
             fs::write(&data, &damaged).unwrap();
-            let read = SledReader::open(&*home.storage, path.clone(), 1, meta.blocks);
+            let read = SledReader::open(&home.storage, path.clone(), 1, meta.blocks);
             refused += usize::from(read.and_then(|reader| tests::check_blocks(&reader, &meta)).is_err());
             wait_until_unlocked(&*home.storage, &path).unwrap();
             tests::restore(dir.path(), &files);
