@@ -149,7 +149,9 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         shards.reserve(only.id, usize::try_from(counters).unwrap_or(0));
     }
     let known = KnownNamespaces::new(manifest);
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    // The system is asked for its cores by reading files, which takes longer than loading one block.
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let threads = if meta.blocks > 1 { cores() } else { 1 };
     let per_thread = meta.blocks.div_ceil(threads).max(1);
     let load = |from: u64| {
         reader.read_blocks(from..meta.blocks.min(from + per_thread), &mut |index, block| {
@@ -167,11 +169,13 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         })
     };
     std::thread::scope(|scope| {
-        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
+        // The first part is this thread's own, so that a small generation starts no thread.
+        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX)).skip(1);
         let loaders: Vec<_> = starts.map(|from| scope.spawn(move || load(from))).collect();
-        loaders
-            .into_iter()
-            .try_for_each(|loader| loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let first = load(0);
+        loaders.into_iter().fold(first, |loaded, loader| {
+            loaded.and(loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     })
 }
 
