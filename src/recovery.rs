@@ -128,7 +128,9 @@ fn load_newest<'a>(
             }
         }
     }
-    match report.damaged_generations.first() {
+    // One that could not be read may be sound, so that is what to look into before anything is called lost.
+    let unread = report.damaged_generations.iter().find(|(_, error)| !error.is_corrupt());
+    match unread.or(report.damaged_generations.first()) {
         Some((_, error)) if manifest.first_segment > 1 => Err(error.clone()),
         _ => Ok(None),
     }
