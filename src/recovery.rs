@@ -119,7 +119,9 @@ fn load_newest<'a>(
             }
         }
     }
-    match report.damaged_generations.first() {
+    // One that could not be read may be sound, so that is what to look into before anything is called lost.
+    let unread = report.damaged_generations.iter().find(|(_, error)| !error.is_corrupt());
+    match unread.or(report.damaged_generations.first()) {
         Some((_, error)) if manifest.first_segment > 1 => Err(error.clone()),
         _ => Ok(None),
     }
@@ -154,7 +156,9 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         shards.reserve(only.id, usize::try_from(counters).unwrap_or(0));
     }
     let known = KnownNamespaces::new(manifest);
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    // The system is asked for its cores by reading files, which takes longer than loading one block.
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let threads = if meta.blocks > 1 { cores() } else { 1 };
     let per_thread = meta.blocks.div_ceil(threads).max(1);
     let load = |from: u64| {
         reader.read_blocks(from..meta.blocks.min(from + per_thread), &mut |index, block| {
@@ -172,13 +176,17 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         })
     };
     std::thread::scope(|scope| {
-        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
-        // Where the system gives no thread, this one does the work.
+        // The first part is this thread's own, so that a small generation starts no thread; and so is a part for
+        // which the system gives none.
+        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX)).skip(1);
         let start = |from| std::thread::Builder::new().spawn_scoped(scope, move || load(from)).map_err(|_| from);
         let loaders: Vec<_> = starts.map(start).collect();
-        loaders.into_iter().try_for_each(|loader| match loader {
-            Ok(loader) => loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(from) => load(from),
+        let first = load(0);
+        loaders.into_iter().fold(first, |loaded, loader| {
+            loaded.and(match loader {
+                Ok(loader) => loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(from) => load(from),
+            })
         })
     })
 }

@@ -247,8 +247,8 @@ impl Store {
     /// [`Error::Closed`](crate::Error::Closed), and changed nothing. After any other, such as
     /// [`Error::Poisoned`](crate::Error::Poisoned), it is closed, and what was not durable before may be lost.
     ///
-    /// Closing a store that a clone has closed is no error, and waits until that is done. A compaction that runs is given
-    /// up; when it is just verifying its snapshot, that is waited for.
+    /// Closing a store that a clone has closed is no error, and waits until that is done. A compaction that runs is
+    /// given up; when it is just verifying its snapshot, that is waited for.
     pub fn close(self) -> Result<()> {
         self.engine.close()
     }

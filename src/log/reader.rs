@@ -3,7 +3,8 @@
 //! A frame is synced before the next one is written. So only the one frame at the very end of the last segment can
 //! be incomplete, and it can have been acknowledged to nobody. Everything else that does not verify is damage, and an
 //! error: in an earlier segment because the next one names the chain value that must be reached, in the last one
-//! when a frame further back verifies. Nothing here modifies a file.
+//! when a frame header further back verifies, or when the frame's own header does and anything is behind its end.
+//! Nothing here modifies a file.
 
 use std::ops::Range;
 use std::path::Path;
@@ -136,6 +137,8 @@ struct Unverified {
     offset: u64,
     /// Whether an incomplete write can have left it so.
     may_be_torn: bool,
+    /// Where the frame ends, when its header is known to be whole.
+    frame_end: Option<u64>,
 }
 
 struct SegmentReader<'a> {
@@ -173,16 +176,16 @@ impl SegmentReader<'_> {
     /// The header of the frame at `offset`, the chain value after it and where it ends, when all of it verifies.
     fn verify_frame(&mut self, offset: u64) -> Result<std::result::Result<(FrameHeader, u32, u64), Unverified>> {
         let header_len = FRAME_HEADER_BYTES as u64;
-        let torn = |what| Ok(Err(Unverified { what, offset, may_be_torn: true }));
-        let wrong = |what, offset| Ok(Err(Unverified { what, offset, may_be_torn: false }));
+        let torn = |what, frame_end| Ok(Err(Unverified { what, offset, may_be_torn: true, frame_end }));
+        let wrong = |what, offset| Ok(Err(Unverified { what, offset, may_be_torn: false, frame_end: None }));
         let left = self.window.len - offset;
         if left < header_len {
-            return torn("no room is left for a frame header");
+            return torn("no room is left for a frame header", None);
         }
         let place = self.place(offset);
         let bytes = self.window.frame_header(offset)?;
         if !frame_header_verifies(&bytes, place) {
-            return torn("the frame header does not verify");
+            return torn("the frame header does not verify", None);
         }
         // From here on the header is known to be what was written at this place, whole.
         let (header, chain) = match FrameHeader::decode(&bytes) {
@@ -199,7 +202,7 @@ impl SegmentReader<'_> {
         // The body is not longer than its padded form, which is in memory.
         let (body, padding) = padded.split_at(header.body_len as usize);
         if crc32c::crc32c(body) != header.body_crc {
-            return torn("the frame's body does not match its checksum");
+            return torn("the frame's body does not match its checksum", Some(offset + len));
         }
         if padding.iter().any(|&byte| byte != 0) {
             // Zeros were there before the frame was, so no incomplete write leaves anything else.
@@ -238,7 +241,7 @@ impl SegmentReader<'_> {
 
     /// Decides what the end of the last segment is, when it has no seal.
     fn judge_tail(&mut self, unverified: Unverified) -> Result<()> {
-        let Unverified { what, offset, may_be_torn } = unverified;
+        let Unverified { what, offset, may_be_torn, frame_end } = unverified;
         if !may_be_torn {
             return Err(self.window.corrupt(offset, what));
         }
@@ -246,6 +249,10 @@ impl SegmentReader<'_> {
         if let Some(later) = tail.later_frame {
             let what = format!("{what}, and it is not the last: a frame at byte {later} does");
             return Err(self.window.corrupt(offset, what));
+        }
+        // Another frame was begun behind it, however little of that is there. So this one had been synced.
+        if frame_end.zip(tail.content_end).is_some_and(|(frame_end, content_end)| content_end > frame_end) {
+            return Err(self.window.corrupt(offset, format!("{what}, and it is not the last: bytes follow it")));
         }
         if self.window.len != self.header.capacity {
             return Err(self.wrong_len());

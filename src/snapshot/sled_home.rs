@@ -41,8 +41,9 @@ const DATA_FILE: &str = "db";
 /// sled keeps what was read in any case; this bounds what it keeps of what was written.
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// sled keeps in memory whatever it has seen of a database until that is closed. So one is closed and opened again each
-/// time that so many bytes went through it, or a share of all, whatever is more: what closing costs stays in proportion.
+/// sled keeps in memory whatever it has seen of a database until that is closed. So one is closed and opened again
+/// each time that so many bytes went through it, or a share of all, whatever is more: what closing costs stays in
+/// proportion.
 const REOPEN_AFTER_BYTES: u64 = 4 << 20;
 const REOPEN_SHARE: u64 = 8;
 

@@ -33,6 +33,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -134,6 +135,34 @@ impl SimDisk {
     /// Makes calls fail, beside the faults that are there already. Where two match, the older one is asked first.
     pub fn fail(&self, fault: Fault) {
         self.lock().gate.add_fault(fault);
+    }
+
+    /// How many calls of any kind there were so far, reading ones and failed ones included; also the number of the next
+    /// one. Calls after the power went do not count.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.lock().gate.calls()
+    }
+
+    /// Makes the calls of these numbers fail, as [`calls`](Self::calls) counts them: `n..=n` is one call, `n..` that
+    /// one and all that follow. What a call that fails leaves behind is said at [`Fault`].
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::path::Path;
+    ///
+    /// use plaudit::storage::Storage;
+    /// use plaudit::storage::sim::SimDisk;
+    ///
+    /// let disk = SimDisk::new();
+    /// disk.fail_calls(1..=1, ErrorKind::StorageFull);
+    /// assert!(disk.create(Path::new("/first")).is_ok());
+    /// assert_eq!(disk.create(Path::new("/second")).unwrap_err().kind(), ErrorKind::StorageFull);
+    /// assert!(disk.create(Path::new("/third")).is_ok());
+    /// ```
+    pub fn fail_calls(&self, numbers: impl RangeBounds<u64>, kind: io::ErrorKind) {
+        let numbers = (numbers.start_bound().cloned(), numbers.end_bound().cloned());
+        self.lock().gate.fail_calls(numbers, kind);
     }
 
     /// Lets all calls succeed again.

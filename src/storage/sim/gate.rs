@@ -1,6 +1,7 @@
 //! What every call passes before it may touch the simulated disk: the power, the operation count and the faults.
 
 use std::io;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 use super::Survival;
@@ -95,6 +96,15 @@ pub(super) struct Gate {
     power_is_off: bool,
     cut: Option<ScheduledCut>,
     faults: Vec<Fault>,
+    /// Calls of every kind so far.
+    calls: u64,
+    /// Numbers of calls that are to fail.
+    failing: Vec<FailingCalls>,
+}
+
+struct FailingCalls {
+    numbers: (Bound<u64>, Bound<u64>),
+    kind: io::ErrorKind,
 }
 
 struct ScheduledCut {
@@ -122,6 +132,15 @@ impl Gate {
 
     pub(super) fn clear_faults(&mut self) {
         self.faults.clear();
+        self.failing.clear();
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    pub(super) fn fail_calls(&mut self, numbers: (Bound<u64>, Bound<u64>), kind: io::ErrorKind) {
+        self.failing.push(FailingCalls { numbers, kind });
     }
 
     /// Decides on one call.
@@ -136,8 +155,12 @@ impl Gate {
             }
             self.operations += 1;
         }
+        let number = self.calls;
+        self.calls += 1;
+        let by_number = self.failing.iter().find(|failing| failing.numbers.contains(&number)).map(|it| it.kind);
         let mut matching = self.faults.iter_mut().filter(|fault| fault.matches(operation, paths));
-        if let Some(kind) = matching.find_map(|fault| fault.strikes().then_some(fault.kind)) {
+        let by_name = matching.find_map(|fault| fault.strikes().then_some(fault.kind));
+        if let Some(kind) = by_number.or(by_name) {
             let error = io::Error::new(kind, format!("injected fault in {operation:?}"));
             let share = if operation == Operation::Write { WHOLE / 2 } else { 0 };
             return Grant { share, faulted: true, error: Some(error) };
