@@ -79,7 +79,7 @@ impl Storage for RealStorage {
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>> {
         let file = open_or_read_only(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(RealLock { file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -165,10 +165,17 @@ impl StorageFile for RealFile {
     }
 }
 
-/// Closing the file releases the lock.
 #[derive(Debug)]
 struct RealLock {
-    _file: File,
+    file: File,
 }
 
 impl StorageLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is starting at this moment has a copy of the
+        // descriptor until it runs its own program, and the lock would last until then.
+        let _ = self.file.unlock();
+    }
+}

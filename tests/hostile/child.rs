@@ -1,0 +1,33 @@
+//! Other processes: this test's own binary, started again to do one thing with a store, in a shell that sets limits.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const ROLE: &str = "PLAUDIT_TEST_HOSTILE_ROLE";
+const STORE: &str = "PLAUDIT_TEST_HOSTILE_STORE";
+
+/// A process that runs the test `role`, which does its part only where [`store_for`] names a store.
+pub(crate) fn command(role: &str, store: &Path) -> Command {
+    in_shell("exec \"$@\"", role, store)
+}
+
+/// The same, started by a shell script that ends in `"$@"`.
+pub(crate) fn in_shell(script: &str, role: &str, store: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(std::env::current_exe().unwrap()).args(["--exact", role, "--nocapture"]);
+    command.env(ROLE, role).env(STORE, store).stdin(Stdio::null());
+    command
+}
+
+/// The store of the process that was started for this role; none in the process that runs all tests.
+pub(crate) fn store_for(role: &str) -> Option<std::path::PathBuf> {
+    let ours = std::env::var_os(ROLE).is_some_and(|started| started == OsStr::new(role));
+    ours.then(|| std::env::var_os(STORE).unwrap().into())
+}
+
+/// What follows the word in the first line that has it.
+pub(crate) fn said(output: &str, word: &str) -> String {
+    let line = output.lines().find_map(|line| line.split_once(word));
+    line.unwrap_or_else(|| panic!("no {word:?} in {output}")).1.trim().to_owned()
+}
