@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 const ROLE: &str = "PLAUDIT_TEST_HOSTILE_ROLE";
 const STORE: &str = "PLAUDIT_TEST_HOSTILE_STORE";
@@ -24,6 +24,15 @@ pub(crate) fn in_shell(script: &str, role: &str, store: &Path) -> Command {
 pub(crate) fn store_for(role: &str) -> Option<std::path::PathBuf> {
     let ours = std::env::var_os(ROLE).is_some_and(|started| started == OsStr::new(role));
     ours.then(|| std::env::var_os(STORE).unwrap().into())
+}
+
+/// Runs it to its end, which must be a good one; what it printed.
+pub(crate) fn run(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let [out, err] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(status.success(), "{status}\n{out}\n{err}");
+    assert!(out.contains("1 passed"), "the role names a test: {out}");
+    out
 }
 
 /// What follows the word in the first line that has it.
