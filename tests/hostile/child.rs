@@ -20,6 +20,21 @@ pub(crate) fn in_shell(script: &str, role: &str, store: &Path) -> Command {
     command
 }
 
+/// The same with privileges of its own: `unshare` runs the script where mounting is allowed, or where the files of root
+/// are a stranger's. `None`, and a line that says so, where the system does not let it.
+pub(crate) fn unshared(flags: &[&str], script: &str, role: &str, store: &Path) -> Option<Command> {
+    let allowed = Command::new("unshare").args(flags).arg("true").stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("NOT TESTED HERE: this system does not allow `unshare {}`, which {role} needs", flags.join(" "));
+        return None;
+    }
+    let inner = in_shell(script, role, store);
+    let mut command = Command::new("unshare");
+    command.args(flags).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(command)
+}
+
 /// The store of the process that was started for this role; none in the process that runs all tests.
 pub(crate) fn store_for(role: &str) -> Option<std::path::PathBuf> {
     let ours = std::env::var_os(ROLE).is_some_and(|started| started == OsStr::new(role));

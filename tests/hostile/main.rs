@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod child;
+mod limits;
 mod paths;
 mod processes;
+#[path = "../support/mod.rs"]
+mod support;
