@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod calls;
 mod child;
+mod hooked;
 mod limits;
 mod paths;
 mod processes;
