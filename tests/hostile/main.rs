@@ -5,6 +5,7 @@
 
 mod calls;
 mod child;
+mod clocks;
 mod hooked;
 mod limits;
 mod paths;
