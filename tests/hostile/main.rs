@@ -6,6 +6,7 @@
 mod calls;
 mod child;
 mod clocks;
+mod crowds;
 mod hooked;
 mod limits;
 mod paths;
