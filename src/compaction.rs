@@ -107,7 +107,7 @@ impl Compactor {
             Ok(()) => self.retry_after = RETRY_AFTER,
             Err(error) => {
                 tracing::warn!(%error, "compaction failed");
-                self.not_before = self.shared.clock.monotonic() + self.retry_after;
+                self.not_before = self.shared.clock.monotonic().saturating_add(self.retry_after);
                 self.retry_after = (self.retry_after * 2).min(RETRY_AFTER_AT_MOST);
             }
         }

@@ -23,6 +23,15 @@ impl Layout {
     }
 }
 
+/// The store's path from the root, so that a process that goes to another directory keeps its store.
+pub(crate) fn absolute(storage: &dyn Storage, path: &Path) -> Result<PathBuf> {
+    if storage.is_operating_system() {
+        std::path::absolute(path).map_err(|error| Error::io("find", path, error))
+    } else {
+        Ok(path.to_owned())
+    }
+}
+
 /// Whether there is a store; an error when there is something else. Changes nothing.
 pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
     let root = &layout.root;

@@ -25,6 +25,8 @@ use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
 use crate::snapshot::Homes;
 use crate::stats::{Meter, Stats};
+#[cfg(any(test, feature = "sim"))]
+use crate::storage::sim::{SimClock, SimDisk};
 use crate::storage::{RealStorage, Storage, StorageLock};
 use crate::subscription::{Subscribers, Subscription};
 use crate::sync::Mutex;
@@ -46,6 +48,19 @@ pub struct Environment {
     /// tests it must stay `None`: two stores of one identity cannot be told apart, and whoever knows how keys are
     /// placed can choose slow ones.
     pub seed: Option<u64>,
+}
+
+impl Environment {
+    /// A simulated disk and clock, a committer that the caller steps, and a fixed seed, so that the same calls write
+    /// the same bytes each time. What a service tests itself with; [`storage::sim`](crate::storage::sim) shows how.
+    ///
+    /// sled knows only the operating system's files, so the store needs [`SnapshotHome::File`].
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn simulated(disk: &SimDisk, clock: &SimClock) -> Self {
+        let (storage, clock) = (Arc::new(disk.clone()), Arc::new(clock.clone()));
+        Self { storage, clock, driver: Driver::Caller, seed: Some(1) }
+    }
 }
 
 /// Who drives the committer and the compactor.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::commit::Step;
 use crate::counters::Counters;
+use crate::directory::absolute;
 use crate::engine::{Engine, Environment};
 use crate::error::Result;
 use crate::options::{CounterOptions, Options};
@@ -84,7 +85,8 @@ impl Store {
     ///
     /// See [`open_with`](Self::open_with).
     pub fn open_in(environment: Environment, path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        let engine = Engine::open(environment, path.as_ref(), &options)?;
+        let path = absolute(&*environment.storage, path.as_ref())?;
+        let engine = Engine::open(environment, &path, &options)?;
         Ok(Self { engine: Arc::new(engine) })
     }
 

@@ -1,18 +1,29 @@
-//! A real history, the GitHub stars of 22,980 repositories in 4,704,973 events, is counted exactly: in one go, and
-//! by processes that are killed.
+//! A real history, the GitHub stars of 22,980 repositories in 4,704,973 events, is counted exactly: in one go, and by
+//! processes that are killed while they create, open, recover, count and compact, with snapshots in sled.
+//!
+//! After each kill a copy of the store must open to the counts of exactly the first events, as many as the position in
+//! it says, and that is no less than what the killed process had acknowledged. The store itself goes to the next
+//! process as the kill left it, and after a dozen kills it is counted to the end.
+//!
+//! `PLAUDIT_KILLS=300 cargo test --release --test real_replay -- --nocapture` is the same with 300 kills, a dozen for
+//! each store. `PLAUDIT_TEST_SEED=n` draws other moments.
 
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::HashMap;
+mod support;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use plaudit::Store;
+use plaudit::{Options, Store};
+use support::Random;
 
 const EVENTS: usize = 4_704_973;
 const KEYS: usize = 22_980;
@@ -20,7 +31,14 @@ const SUM: i64 = 164_737_226;
 
 const SOURCE: &str = "github-stars.csv.zst";
 const NAMESPACE: &str = "stars";
-const KILLS: usize = 10;
+const POSITIONS: &str = "plaudit.replay";
+
+/// How many kills a store gets before it is counted to the end.
+const KILLS_OF_A_STORE: usize = 12;
+
+/// Names a store to the process of this test that counts with compactions.
+const CHILD_STORE: &str = "PLAUDIT_TEST_REPLAY_STORE";
+const CHILD_ACKS: &str = "PLAUDIT_TEST_REPLAY_ACKS";
 
 /// The file in memory, each key as a number.
 struct History {
@@ -80,31 +98,74 @@ impl<'a> Fold<'a> {
     }
 
     /// Compares every counter, after going on to the position that the store has.
-    fn check(&mut self, store: &Store) -> usize {
-        let position = store.counters("plaudit.replay").unwrap().get(SOURCE).unwrap();
+    fn check(&mut self, store: &Store, context: &str) -> usize {
+        let position = store.counters(POSITIONS).unwrap().get(SOURCE).unwrap();
         self.advance(usize::try_from(position).unwrap());
         let counters = store.counters(NAMESPACE).unwrap();
         let values = counters.get_many(&self.history.keys).unwrap();
         for ((key, value), sum) in self.history.keys.iter().zip(values).zip(&self.sums) {
-            assert_eq!(value, *sum, "{} after {position} events", key.escape_ascii());
+            assert_eq!(value, *sum, "{context}: {} after {position} events", key.escape_ascii());
         }
-        assert_eq!(counters.len().unwrap(), self.seen.iter().filter(|seen| **seen).count());
+        assert_eq!(counters.len().unwrap(), self.seen.iter().filter(|seen| **seen).count(), "{context}");
         self.events
     }
 }
 
-fn spawn(store: &Path, acks: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_plaudit"))
-        .arg("replay")
-        .arg(file())
-        .args(["--namespace", NAMESPACE, "--store"])
-        .arg(store)
-        .arg("--acks")
-        .arg(acks)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
+/// The command as its users run it.
+fn plaudit(arguments: &[&str], store: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plaudit"));
+    command.args(arguments).arg("--store").arg(store);
+    command
+}
+
+fn replay(store: &Path, acks: &Path) -> Command {
+    let mut command = plaudit(&["replay", "--namespace", NAMESPACE], store);
+    command.arg("--acks").arg(acks).arg(file());
+    command
+}
+
+/// Counts as the command does, in a store that compacts all the time.
+fn replay_with_compactions(store: &Path, acks: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "counting_process"]).env(CHILD_STORE, store).env(CHILD_ACKS, acks);
+    command
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Not a test of its own: the process of [`replay_with_compactions`].
+#[test]
+fn counting_process() {
+    let (Some(store), Some(acks)) = (std::env::var_os(CHILD_STORE), std::env::var_os(CHILD_ACKS)) else { return };
+    let mut acks = File::options().append(true).create(true).open(acks).unwrap();
+    let window = Duration::from_millis(1);
+    let options = Options {
+        segment_bytes: 256 << 10,
+        compaction_threshold_bytes: 4_096,
+        group_window: window,
+        ..Options::default()
+    };
+    let store = Store::open_with(store, options).unwrap();
+    let (stars, positions) = (store.counters(NAMESPACE).unwrap(), store.counters(POSITIONS).unwrap());
+    let mut position = positions.get(SOURCE).unwrap();
+    let mut reader = csv::Reader::from_reader(zstd::Decoder::new(File::open(file()).unwrap()).unwrap());
+    let mut rows = reader.byte_records().skip(position as usize).peekable();
+    let mut batch = store.batch();
+    while rows.peek().is_some() {
+        for row in rows.by_ref().take(1_000) {
+            let row = row.unwrap();
+            batch.add(&stars, &row[1], std::str::from_utf8(&row[2]).unwrap().parse().unwrap());
+            position += 1;
+        }
+        let receipt = batch.set(&positions, SOURCE, position).commit().unwrap();
+        if receipt.epoch().is_multiple_of(4) {
+            receipt.wait().unwrap();
+            acks.write_all(format!("{position}\n").as_bytes()).unwrap();
+        }
+    }
+    store.close().unwrap();
 }
 
 /// The last whole line of the acks file.
@@ -119,69 +180,151 @@ fn every_counter_equals_a_plain_fold_of_the_file() {
     let Some(history) = history() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (path, acks) = (dir.path().join("store"), dir.path().join("acks"));
-    assert!(spawn(&path, &acks).wait().unwrap().success());
+    assert!(spawn(replay(&path, &acks)).wait().unwrap().success());
     assert_eq!(acknowledged(&acks), EVENTS);
 
     let mut fold = Fold::new(history);
     for _ in 0..2 {
         let store = Store::open(&path).unwrap();
-        assert_eq!(fold.check(&store), EVENTS);
+        assert_eq!(fold.check(&store, "in one go"), EVENTS);
         let total: i64 = store.counters(NAMESPACE).unwrap().iter().map(|entry| entry.unwrap().1).sum();
         assert_eq!(total, SUM);
         store.close().unwrap();
     }
 }
 
+/// What the killed process was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    /// `plaudit replay`, a moment after its start: it creates the store, or opens what the kill before left.
+    Opening,
+    /// `plaudit replay`, under way.
+    Counting,
+    /// A store that counts and has a compaction under way.
+    Compacting,
+    /// `plaudit compact`.
+    Snapshot,
+}
+
+const VICTIMS: [Victim; 4] = [Victim::Opening, Victim::Counting, Victim::Compacting, Victim::Snapshot];
+
+/// What the kills met.
+#[derive(Debug, Default)]
+struct Figures {
+    kills: usize,
+    /// Left a generation that was begun and not finished.
+    in_compactions: usize,
+    /// The process had ended by itself before its kill.
+    too_late: usize,
+    generations: u64,
+}
+
 #[test]
-fn a_replay_killed_ten_times_counts_every_event_once() {
+fn processes_that_are_killed_count_every_event_once() {
     let Some(history) = history() else { return };
-    let mut random = Random::from_the_clock();
+    let kills = std::env::var("PLAUDIT_KILLS").map_or(KILLS_OF_A_STORE, |kills| kills.parse().unwrap());
+    let seed = std::env::var("PLAUDIT_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut figures = Figures::default();
+    for round in 0..kills.div_ceil(KILLS_OF_A_STORE) {
+        let kills = KILLS_OF_A_STORE.min(kills - round * KILLS_OF_A_STORE);
+        kill_and_count(history, kills, seed + round as u64, &mut figures);
+    }
+    println!("{figures:?}, nothing lost or counted twice");
+    assert_eq!(figures.kills + figures.too_late, kills);
+    assert!(kills < KILLS_OF_A_STORE || figures.in_compactions > 0, "no kill met a compaction: {figures:?}");
+}
+
+/// Kills processes over one store, and counts it to the end.
+fn kill_and_count(history: &History, kills: usize, seed: u64, figures: &mut Figures) {
     let dir = tempfile::tempdir().unwrap();
-    let (path, acks) = (dir.path().join("store"), dir.path().join("acks"));
-    let mut targets: Vec<usize> = (0..KILLS).map(|_| random.below(EVENTS as u64 * 9 / 10) as usize).collect();
+    let [path, acks, copy] = ["store", "acks", "copy"].map(|name| dir.path().join(name));
+    let again = format!("PLAUDIT_TEST_SEED={seed} cargo test --test real_replay processes");
+    let mut random = Random(seed);
+    let mut targets: Vec<usize> = (0..kills).map(|_| random.below(EVENTS as u64 * 9 / 10) as usize).collect();
     targets.sort_unstable();
 
     let mut fold = Fold::new(history);
-    for (kill, target) in targets.into_iter().enumerate() {
-        let mut child = spawn(&path, &acks);
-        // Most kills hit a replay that is under way, some one that is still opening the store.
-        if kill % 4 != 1 {
-            while acknowledged(&acks) < target && child.try_wait().unwrap().is_none() {
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
-        thread::sleep(Duration::from_micros(random.below(30_000)));
-        child.kill().unwrap();
-        child.wait().unwrap();
+    for (target, kill) in targets.into_iter().zip(0..) {
+        let victim = VICTIMS[kill % VICTIMS.len()];
+        let context = format!("{again}, kill {kill}, {victim:?}");
+        let before = unfinished(&path);
+        let alive = kill_one(victim, &path, &acks, target, &mut random);
+        figures.kills += usize::from(alive);
+        figures.too_late += usize::from(!alive);
+        figures.in_compactions += usize::from(!unfinished(&path).is_subset(&before));
 
-        let acknowledged = acknowledged(&acks);
-        let store = Store::open(&path).unwrap();
-        let position = fold.check(&store);
-        assert!(acknowledged <= position, "{acknowledged} acknowledged and {position} recovered");
+        copy_dir(&path, &copy);
+        let store = Store::open(&copy).unwrap_or_else(|error| panic!("{context}: {error:?}"));
+        let (acknowledged, position) = (acknowledged(&acks), fold.check(&store, &context));
+        assert!(acknowledged <= position, "{context}: {acknowledged} acknowledged and {position} recovered");
         store.close().unwrap();
+        fs::remove_dir_all(&copy).unwrap();
     }
 
-    assert!(spawn(&path, &acks).wait().unwrap().success());
-    assert_eq!(acknowledged(&acks), EVENTS);
-    assert_eq!(fold.check(&Store::open(&path).unwrap()), EVENTS);
+    let context = format!("{again}, at the end");
+    assert!(spawn(replay(&path, &acks)).wait().unwrap().success(), "{context}");
+    // A process that had nothing left to count had nothing to acknowledge.
+    assert!(acknowledged(&acks) == EVENTS || fold.events == EVENTS, "{context}");
+    let problems = Store::verify(&path).unwrap().problems;
+    assert!(problems.is_empty(), "{context}: {problems:?}");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(fold.check(&store, &context), EVENTS);
     assert_eq!(fold.sums.iter().sum::<i64>(), SUM);
+    figures.generations += store.stats().generations.last().copied().unwrap_or(0);
 }
 
-/// xorshift64*. `PLAUDIT_TEST_SEED` repeats a run's choices.
-struct Random(u64);
-
-impl Random {
-    fn from_the_clock() -> Self {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let seed = std::env::var("PLAUDIT_TEST_SEED").map_or(clock, |seed| seed.parse().unwrap());
-        eprintln!("seed: PLAUDIT_TEST_SEED={seed}");
-        Self(seed | 1)
+/// Starts a process and kills it; whether it was alive until then.
+fn kill_one(victim: Victim, store: &Path, acks: &Path, target: usize, random: &mut Random) -> bool {
+    let command = match victim {
+        Victim::Opening | Victim::Counting => replay(store, acks),
+        Victim::Compacting => replay_with_compactions(store, acks),
+        Victim::Snapshot => plaudit(&["compact"], store),
+    };
+    let before = unfinished(store);
+    let mut child = spawn(command);
+    let mut wait_until = |reached: &dyn Fn() -> bool| {
+        while !reached() && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    if matches!(victim, Victim::Counting | Victim::Compacting) {
+        wait_until(&|| acknowledged(acks) >= target);
     }
+    if matches!(victim, Victim::Compacting | Victim::Snapshot) {
+        wait_until(&|| !unfinished(store).is_subset(&before));
+    }
+    // Soon, or when what was begun may have been published.
+    let longest_us = if random.below(2) == 0 { 30_000 } else { 300_000 };
+    thread::sleep(Duration::from_micros(random.below(longest_us)));
+    let alive = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    alive
+}
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+/// The generations that were begun and not finished. A later one of the same name is told by its time.
+fn unfinished(store: &Path) -> BTreeSet<(String, SystemTime)> {
+    let dir = store.join("snapshot");
+    let begun = names(&dir).into_iter().filter(|name| name.ends_with(".tmp"));
+    // One that is finished in this moment has another name by now.
+    let with_time = |name: String| {
+        let time = dir.join(&name).metadata().ok()?.modified().unwrap();
+        Some((name, time))
+    };
+    begun.filter_map(with_time).collect()
+}
+
+/// The names in a directory; none where there is no directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in names(from) {
+        let (from, to) = (from.join(&name), to.join(&name));
+        let len = from.metadata().unwrap().len();
+        if from.is_dir() { copy_dir(&from, &to) } else { assert_eq!(fs::copy(&from, &to).unwrap(), len) }
     }
 }

@@ -121,7 +121,7 @@ fn nothing_is_left_open_and_comments_are_wrapped() {
     let open =
         [["TO", "DO"], ["FIX", "ME"], ["X", "XX"], ["todo", "!("], ["#[ign", "ore"]].map(|halves| halves.concat());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dirs = ["src", "tests", "benches", "fuzz"].map(|dir| root.join(dir));
+    let dirs = ["src", "tests", "benches", "examples", "fuzz"].map(|dir| root.join(dir));
     for (path, text) in dirs.iter().filter(|dir| dir.is_dir()).flat_map(|dir| sources(dir)) {
         if path.components().any(|part| part.as_os_str() == "target") {
             continue;

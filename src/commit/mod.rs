@@ -144,9 +144,10 @@ impl Committer {
         if !asked && self.durability == Durability::Manual {
             return Step::Idle;
         }
-        let since = since.unwrap_or(now);
+        // A clock of the caller's may go back although it must not: then the window begins again.
+        let since = since.map_or(now, |since| since.min(now));
         self.state = State::Gathering { since: Some(since) };
-        let end = since + self.window;
+        let end = since.saturating_add(self.window);
         if !asked && now < end {
             return Step::Gather(end - now);
         }
@@ -182,7 +183,7 @@ impl Committer {
                 Step::Again
             }
             Err(error) if error.is_temporary() => {
-                let retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
+                let retry_at = self.shared.clock.monotonic().saturating_add(RETRY_AFTER);
                 self.state = State::Writing { epoch, time_ms, retry_at };
                 self.shared.group.report_blocked(error);
                 Step::Retry(RETRY_AFTER)

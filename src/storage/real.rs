@@ -52,12 +52,12 @@ impl Storage for RealStorage {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(RealFile { file }))
+        Ok(Box::new(RealFile { file, refusal: None }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageFile>> {
-        let file = open_or_read_only(OpenOptions::new().read(true).write(true), path)?;
-        Ok(Box::new(RealFile { file }))
+        let (file, refusal) = open_or_read_only(OpenOptions::new().read(true).write(true), path)?;
+        Ok(Box::new(RealFile { file, refusal }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -77,9 +77,10 @@ impl Storage for RealStorage {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>> {
-        let file = open_or_read_only(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
+        let (file, _) =
+            open_or_read_only(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(RealLock { file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -87,14 +88,15 @@ impl Storage for RealStorage {
 }
 
 /// Opens as asked, or for reading alone where writing is refused, so that a store on a read-only medium or
-/// of another user can still be verified.
-fn open_or_read_only(options: &OpenOptions, path: &Path) -> io::Result<File> {
+/// of another user can still be verified. Also answers why writing was refused.
+fn open_or_read_only(options: &OpenOptions, path: &Path) -> io::Result<(File, Option<io::ErrorKind>)> {
     match options.open(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            let refusal = Some(error.kind());
             // The refusal says more than the second failure, which may be that a file to be created is missing.
-            File::open(path).map_err(|_| error)
+            File::open(path).map(|file| (file, refusal)).map_err(|_| error)
         }
-        opened => opened,
+        opened => Ok((opened?, None)),
     }
 }
 
@@ -106,6 +108,15 @@ fn or_here(path: &Path) -> &Path {
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    /// Why the file is open for reading alone.
+    refusal: Option<io::ErrorKind>,
+}
+
+impl RealFile {
+    /// The reason is worth more than the system's answer to a write, which is that the descriptor is bad.
+    fn check_writable(&self) -> io::Result<()> {
+        self.refusal.map_or(Ok(()), |kind| Err(kind.into()))
+    }
 }
 
 impl StorageFile for RealFile {
@@ -131,11 +142,13 @@ impl StorageFile for RealFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.check_writable()?;
         // Continues after an interrupt and answers `WriteZero` when the system takes no more bytes.
         self.file.write_all_at(bytes, offset)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         let before = self.len()?;
         // Also because the call on Apple's systems would cut a longer file.
         if len <= before {
@@ -155,6 +168,7 @@ impl StorageFile for RealFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         if len < self.len()? { self.file.set_len(len) } else { Ok(()) }
     }
 
@@ -165,10 +179,17 @@ impl StorageFile for RealFile {
     }
 }
 
-/// Closing the file releases the lock.
 #[derive(Debug)]
 struct RealLock {
-    _file: File,
+    file: File,
 }
 
 impl StorageLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread is starting at this moment has a copy of the
+        // descriptor until it runs its own program, and the lock would last until then.
+        let _ = self.file.unlock();
+    }
+}

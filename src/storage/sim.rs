@@ -1,9 +1,48 @@
-//! A simulated disk and clock, for testing what survives a crash.
+//! A simulated disk and clock, for testing what survives a crash: of the store, and of the service that uses it.
 //!
 //! [`SimDisk`] keeps two states of everything: what calls see, and what is on the medium. Only a sync moves the
 //! one to the other, so [`SimDisk::power_cut`] can show every disk that a process might find after the power
 //! went, down to torn sectors. The disk can also fill up, fail any call, and be damaged. All of it depends on
 //! the calls and the seeds alone, so what fails once fails again.
+//!
+//! # Testing a service
+//!
+//! A store is opened on it with [`Environment::simulated`](crate::Environment::simulated). No thread runs then: the
+//! test commits by [`Store::step`](crate::Store::step) and turns the clock, so it can stop between any two steps, cut
+//! the power there, and open what is left.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use plaudit::storage::sim::{SimClock, SimDisk, Survival};
+//! use plaudit::{Environment, Options, SnapshotHome, Stepped, Store};
+//!
+//! # fn main() -> plaudit::Result<()> {
+//! let (disk, clock) = (SimDisk::new(), SimClock::new());
+//! let open = |disk: &SimDisk| {
+//!     let options = Options { snapshot_home: SnapshotHome::File, ..Options::default() };
+//!     Store::open_in(Environment::simulated(disk, &clock), "/store", options)
+//! };
+//! let store = open(&disk)?;
+//! let likes = store.counters("likes")?;
+//!
+//! let first = likes.add("video-1", 1)?;
+//! assert_eq!(store.step(), Stepped::Pause(Duration::from_millis(5))); // The group window is open,
+//! clock.advance(Duration::from_millis(5)); // and now it is over.
+//! while store.step() == Stepped::Worked {}
+//! assert!(first.is_durable());
+//! likes.add("video-1", 1)?; // Counted, and not on the disk yet.
+//!
+//! let after = open(&disk.power_cut(Survival::Nothing, 1))?;
+//! assert_eq!(after.counters("likes")?.get("video-1")?, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`SimDisk::cut_power_at`] cuts inside an operation of a number that the test chooses. A test that goes through all
+//! numbers has tried every moment: `examples/crash_test.rs` does it for a small service.
+//!
+//! # The disk alone
 //!
 //! ```
 //! use std::path::Path;

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk};
@@ -34,8 +33,8 @@ impl World {
     }
 
     pub fn environment(&self, driver: Driver) -> Environment {
-        let (storage, clock) = (Arc::new(self.disk.clone()), Arc::new(self.clock.clone()));
-        Environment { storage, clock, driver, seed: Some(self.seed) }
+        let seed = Some(self.seed);
+        Environment { driver, seed, ..Environment::simulated(&self.disk, &self.clock) }
     }
 
     /// Opens the store with small segments and file snapshots, driven by the test.
