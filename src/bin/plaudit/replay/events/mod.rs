@@ -1,4 +1,6 @@
 //! CSV text to batches of events, with the exact place of everything that is not an event.
+//!
+//! Nothing here knows the rest of the command, but for how numbers are written: so the fuzzer can read rows without it.
 
 use std::io::Read;
 use std::ops::RangeInclusive;
@@ -6,10 +8,15 @@ use std::ops::RangeInclusive;
 use csv::{ByteRecord, ErrorKind};
 use plaudit::MAX_KEY_BYTES;
 
-use super::refusal::{BadRow, COLUMNS, SourceTooShort};
-use super::source::{Lines, MAX_ROW_BYTES};
-use crate::failure::Failure;
 use crate::human::{counted, grouped};
+
+mod lines;
+mod refusal;
+
+pub(crate) use self::refusal::Refusal;
+
+use self::lines::{Lines, MAX_ROW_BYTES};
+use self::refusal::COLUMNS;
 
 /// What a bad value is cut to in a message, in bytes.
 const SHOWN_BYTES: usize = 40;
@@ -52,7 +59,7 @@ pub(crate) struct EventReader<R> {
 
 impl<R: Read> EventReader<R> {
     /// Reads and checks the header. `file` is the name in error messages.
-    pub(crate) fn new(file: &str, text: R) -> Result<Self, Failure> {
+    pub(crate) fn new(file: &str, text: R) -> Result<Self, Refusal> {
         let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Lines::new(text));
         let mut reader = Self { csv, record: ByteRecord::new(), file: file.to_owned() };
         let read = reader.read_record()?;
@@ -65,17 +72,17 @@ impl<R: Read> EventReader<R> {
     }
 
     /// Passes over the first `position` events.
-    pub(crate) fn skip(&mut self, position: u64) -> Result<(), Failure> {
+    pub(crate) fn skip(&mut self, position: u64) -> Result<(), Refusal> {
         for events in 0..position {
             if !self.read_record()? {
-                return Err(SourceTooShort { file: self.file.clone(), events, position }.into());
+                return Err(Refusal::TooShort { file: self.file.clone(), events, position });
             }
         }
         Ok(())
     }
 
     /// The next `size` events, fewer at the end, and none after it.
-    pub(crate) fn next_batch(&mut self, size: usize) -> Result<Option<EventBatch>, Failure> {
+    pub(crate) fn next_batch(&mut self, size: usize) -> Result<Option<EventBatch>, Refusal> {
         let mut batch = EventBatch { lines: 0..=0, keys: Vec::new(), rows: Vec::new() };
         // A huge batch size must not reserve memory for a small file.
         batch.rows.reserve(size.min(4_096));
@@ -93,28 +100,28 @@ impl<R: Read> EventReader<R> {
         Ok((!batch.rows.is_empty()).then_some(batch))
     }
 
-    fn read_record(&mut self) -> Result<bool, Failure> {
+    fn read_record(&mut self) -> Result<bool, Refusal> {
         self.csv.get_mut().start_row();
         self.csv.read_byte_record(&mut self.record).map_err(|error| self.cannot_read(error))
     }
 
-    fn cannot_read(&self, error: csv::Error) -> Failure {
+    fn cannot_read(&self, error: csv::Error) -> Refusal {
         let lines = self.csv.get_ref();
         if lines.row_is_too_long() {
             let expected = format!("a row of at most {}", counted(MAX_ROW_BYTES, "byte"));
             let (file, line) = (self.file.clone(), lines.line());
             let found = "a longer one; is a quote not closed?".to_owned();
-            return BadRow { file, line, column: None, expected, found }.into();
+            return Refusal::BadRow { file, line, column: None, expected, found };
         }
         let name = format!("{} after line {}", self.file, grouped(lines.line()));
         match error.into_kind() {
-            ErrorKind::Io(error) => Failure::file("read", name, error),
-            other => Failure::file("read", name, std::io::Error::other(format!("{other:?}"))),
+            ErrorKind::Io(source) => Refusal::Unreadable { name, source },
+            other => Refusal::Unreadable { name, source: std::io::Error::other(format!("{other:?}")) },
         }
     }
 
     /// Checks the record's columns and answers the event's delta.
-    fn delta(&self) -> Result<i64, Failure> {
+    fn delta(&self) -> Result<i64, Refusal> {
         if self.record.len() != COLUMNS.len() {
             return Err(self.wrong_number_of_columns());
         }
@@ -129,19 +136,19 @@ impl<R: Read> EventReader<R> {
         parse(&self.record[2]).ok_or_else(|| self.bad_value(2, "a whole number of 64 bits".to_owned()))
     }
 
-    fn wrong_number_of_columns(&self) -> Failure {
+    fn wrong_number_of_columns(&self) -> Refusal {
         match COLUMNS.get(self.record.len()) {
             Some(missing) => self.bad(Some(self.record.len()), format!("a {missing}"), "the end of the row".into()),
             None => self.bad_value(COLUMNS.len(), "the end of the row".to_owned()),
         }
     }
 
-    fn bad_value(&self, column: usize, expected: String) -> Failure {
+    fn bad_value(&self, column: usize, expected: String) -> Refusal {
         self.bad(Some(column), expected, shown(self.record.get(column).unwrap_or_default()))
     }
 
-    fn bad(&self, column: Option<usize>, expected: String, found: String) -> Failure {
-        BadRow { file: self.file.clone(), line: self.row_line().max(1), column, expected, found }.into()
+    fn bad(&self, column: Option<usize>, expected: String, found: String) -> Refusal {
+        Refusal::BadRow { file: self.file.clone(), line: self.row_line().max(1), column, expected, found }
     }
 
     /// The line that the record starts in: the line that the parser is in, less the line breaks in quotes.
