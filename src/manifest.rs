@@ -11,6 +11,7 @@
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -195,6 +196,16 @@ impl Manifest {
         if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
             return Err("a namespace has a number that was not given out");
         }
+        let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+        let is_new = |namespace: &Namespace| ids.insert(namespace.id) && names.insert(Arc::clone(&namespace.name));
+        if !self.namespaces.iter().all(is_new) {
+            return Err("a namespace is there twice");
+        }
+        let is_valid =
+            |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.options.validate().is_ok();
+        if !self.namespaces.iter().all(is_valid) {
+            return Err("a namespace has a name or bounds that none can have");
+        }
         let ascending = self.generations.is_sorted_by(|a, b| a.meta.number < b.meta.number && a.log_from <= b.log_from);
         let given_out = |generation: &Generation| {
             generation.meta.number < self.next_generation
@@ -374,6 +385,16 @@ mod tests {
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
         assert!(broken(|manifest| manifest.first_segment = 9));
         assert!(broken(|manifest| manifest.namespaces[0].id = 2));
+        assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
+        assert!(broken(|manifest| manifest.namespaces[0].options.min = 1));
+        assert!(broken(|manifest| {
+            let twice = Namespace { id: 0, ..manifest.namespaces[0].clone() };
+            manifest.namespaces.push(twice);
+        }));
+        assert!(broken(|manifest| {
+            let twice = Namespace { name: "other".into(), ..manifest.namespaces[0].clone() };
+            manifest.namespaces.push(twice);
+        }));
         assert!(broken(|manifest| manifest.generations[0].log_from = 6));
         assert!(broken(|manifest| manifest.next_generation = 2));
     }
