@@ -32,6 +32,10 @@ const CHECKSUM_BYTES: usize = size_of::<u32>();
 /// Namespace numbers are 16 bits and never used again.
 pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
 
+/// No store gets so far with its segments or generations. What is near the end of 64 bits would have no number left for
+/// the next, so that the store could be opened and, once it had gone on, never again.
+const LAST_NUMBER: u64 = u64::MAX / 2;
+
 /// More than all namespaces with the longest names take.
 const MAX_BYTES: usize = 32 << 20;
 const _: () = assert!(MAX_BYTES > MAX_NAMESPACES * (MAX_NAME_BYTES + 64));
@@ -186,11 +190,11 @@ impl Manifest {
 
     /// What must hold between the fields.
     fn check(&self) -> std::result::Result<(), &'static str> {
-        if self.first_segment == 0 || self.last_segment.checked_add(1).is_none_or(|next| next < self.first_segment) {
-            return Err("the segments' numbers are not a range");
+        if self.last_segment > LAST_NUMBER || self.next_generation > LAST_NUMBER {
+            return Err("a segment or a generation has a number that no store reaches");
         }
-        if self.next_generation == u64::MAX {
-            return Err("no number is left for a generation");
+        if self.first_segment == 0 || self.last_segment + 1 < self.first_segment {
+            return Err("the segments' numbers are not a range");
         }
         let known = |namespace: &Namespace| u32::from(namespace.id) < self.next_namespace;
         if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
@@ -383,6 +387,7 @@ mod tests {
         };
         assert!(broken(|manifest| manifest.first_segment = 0));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
+        assert!(broken(|manifest| manifest.last_segment = u64::MAX - 1));
         assert!(broken(|manifest| manifest.first_segment = 9));
         assert!(broken(|manifest| manifest.namespaces[0].id = 2));
         assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
@@ -397,6 +402,7 @@ mod tests {
         }));
         assert!(broken(|manifest| manifest.generations[0].log_from = 6));
         assert!(broken(|manifest| manifest.next_generation = 2));
+        assert!(broken(|manifest| manifest.next_generation = u64::MAX - 1));
     }
 
     #[test]
