@@ -1,5 +1,6 @@
 //! Reads everything that a store has on disk, and reports.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::log::{self, Expected};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::SnapshotHome;
-use crate::recovery::{missing_is_damage, position};
+use crate::recovery::{missing_is_damage, position, segment_numbers};
 use crate::snapshot::{GenerationMeta, Homes, Malformed};
 use crate::storage::Storage;
 
@@ -96,8 +97,12 @@ fn verify_generation(homes: &Homes, meta: &GenerationMeta) -> Result<GenerationR
 
 /// Goes on after a damaged segment, so that one run finds all damage there is.
 fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, report: &mut VerifyReport) {
+    let numbers = match numbers_to_read(storage, layout, manifest) {
+        Ok(numbers) => numbers,
+        Err(error) => return report.problems.push(error),
+    };
     let mut before = None;
-    for number in manifest.first_segment..=manifest.last_segment {
+    for number in numbers {
         let path = log::segment_path(&layout.log, number);
         let (chain, last_epoch) = before.map_or((None, 0), |(chain, last_epoch)| (Some(chain), last_epoch));
         let read = position(storage, layout, manifest, number).and_then(|position| {
@@ -120,5 +125,48 @@ fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, repor
                 report.problems.push(error);
             }
         }
+    }
+}
+
+/// The segments that are there and should be, and of each gap the first that is missing: a damaged manifest can name
+/// more of them than any report can hold.
+fn numbers_to_read(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<BTreeSet<u64>> {
+    let named = manifest.first_segment..=manifest.last_segment;
+    let found = segment_numbers(storage, layout)?.into_iter().filter(|number| named.contains(number));
+    let with_next = found.flat_map(|number| [number, number.saturating_add(1)]);
+    let ends = [manifest.first_segment, manifest.last_segment];
+    Ok(with_next.chain(ends).filter(|number| named.contains(number)).collect())
+}
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Driver;
+    use crate::options::Options;
+    use crate::storage::sim::{SimClock, SimDisk};
+    use crate::store::Store;
+
+    #[test]
+    fn a_manifest_that_names_more_segments_than_any_disk_has_is_a_few_problems() {
+        let storage: Arc<dyn Storage> = Arc::new(SimDisk::new());
+        let environment = || Environment {
+            storage: Arc::clone(&storage),
+            clock: Arc::new(SimClock::new()),
+            driver: Driver::Caller,
+            seed: Some(1),
+        };
+        let path = Path::new("/store");
+        let options = Options { snapshot_home: SnapshotHome::File, ..Options::default() };
+        let store = Store::open_in(environment(), path, options).unwrap();
+        store.counters("likes").unwrap().add("key", 1).unwrap();
+        store.close().unwrap();
+        assert_eq!(verify(environment(), path).unwrap().problems.len(), 0);
+
+        let manifest = ManifestFile::open(Arc::clone(&storage), path).unwrap();
+        manifest.update(|manifest| manifest.last_segment = 1 << 60).unwrap();
+        let problems = verify(environment(), path).unwrap().problems;
+        assert!((1..=3).contains(&problems.len()), "{problems:?}");
+        assert!(problems.iter().all(Error::is_corrupt), "{problems:?}");
     }
 }
