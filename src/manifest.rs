@@ -22,6 +22,9 @@ use crate::snapshot::GenerationMeta;
 use crate::storage::Storage;
 use crate::sync::Mutex;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 const MAGIC: [u8; 8] = *b"plaudit\0";
 const VERSION: u32 = 1;
 const VERSION_AT: usize = MAGIC.len();
