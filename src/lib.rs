@@ -73,6 +73,9 @@ mod directory;
 mod drive;
 mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod log;
 mod manifest;

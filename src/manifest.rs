@@ -11,6 +11,7 @@
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use crate::snapshot::GenerationMeta;
 use crate::storage::Storage;
 use crate::sync::Mutex;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+
 const MAGIC: [u8; 8] = *b"plaudit\0";
 const VERSION: u32 = 1;
 const VERSION_AT: usize = MAGIC.len();
@@ -30,6 +34,10 @@ const CHECKSUM_BYTES: usize = size_of::<u32>();
 
 /// Namespace numbers are 16 bits and never used again.
 pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
+
+/// No store gets so far with its segments or generations. What is near the end of 64 bits would have no number left for
+/// the next, so that the store could be opened and, once it had gone on, never again.
+const LAST_NUMBER: u64 = u64::MAX / 2;
 
 /// More than all namespaces with the longest names take.
 const MAX_BYTES: usize = 32 << 20;
@@ -185,15 +193,25 @@ impl Manifest {
 
     /// What must hold between the fields.
     fn check(&self) -> std::result::Result<(), &'static str> {
-        if self.first_segment == 0 || self.last_segment.checked_add(1).is_none_or(|next| next < self.first_segment) {
-            return Err("the segments' numbers are not a range");
+        if self.last_segment > LAST_NUMBER || self.next_generation > LAST_NUMBER {
+            return Err("a segment or a generation has a number that no store reaches");
         }
-        if self.next_generation == u64::MAX {
-            return Err("no number is left for a generation");
+        if self.first_segment == 0 || self.last_segment + 1 < self.first_segment {
+            return Err("the segments' numbers are not a range");
         }
         let known = |namespace: &Namespace| u32::from(namespace.id) < self.next_namespace;
         if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
             return Err("a namespace has a number that was not given out");
+        }
+        let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+        let is_new = |namespace: &Namespace| ids.insert(namespace.id) && names.insert(Arc::clone(&namespace.name));
+        if !self.namespaces.iter().all(is_new) {
+            return Err("a namespace is there twice");
+        }
+        let is_valid =
+            |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.options.validate().is_ok();
+        if !self.namespaces.iter().all(is_valid) {
+            return Err("a namespace has a name or bounds that none can have");
         }
         let ascending = self.generations.is_sorted_by(|a, b| a.meta.number < b.meta.number && a.log_from <= b.log_from);
         let given_out = |generation: &Generation| {
@@ -414,10 +432,22 @@ mod tests {
         };
         assert!(broken(|manifest| manifest.first_segment = 0));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
+        assert!(broken(|manifest| manifest.last_segment = u64::MAX - 1));
         assert!(broken(|manifest| manifest.first_segment = 9));
         assert!(broken(|manifest| manifest.namespaces[0].id = 2));
+        assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
+        assert!(broken(|manifest| manifest.namespaces[0].options.min = 1));
+        assert!(broken(|manifest| {
+            let twice = Namespace { id: 0, ..manifest.namespaces[0].clone() };
+            manifest.namespaces.push(twice);
+        }));
+        assert!(broken(|manifest| {
+            let twice = Namespace { name: "other".into(), ..manifest.namespaces[0].clone() };
+            manifest.namespaces.push(twice);
+        }));
         assert!(broken(|manifest| manifest.generations[0].log_from = 6));
         assert!(broken(|manifest| manifest.next_generation = 2));
+        assert!(broken(|manifest| manifest.next_generation = u64::MAX - 1));
     }
 
     #[test]

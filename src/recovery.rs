@@ -309,6 +309,7 @@ pub(crate) fn check_later_segments(storage: &dyn Storage, layout: &Layout, manif
     Ok(())
 }
 
+/// The numbers of the segments that are there, in no order.
 pub(crate) fn segment_numbers(storage: &dyn Storage, layout: &Layout) -> Result<Vec<u64>> {
     let entries = storage.list(&layout.log).map_err(|error| Error::io("list", &layout.log, error))?;
     Ok(entries.iter().filter_map(|entry| log::parse_segment_name(&entry.name)).collect())

@@ -187,3 +187,36 @@ fn verify_segment(
             .map_err(|malformed| Error::corrupt(&path, frame.body_offset() + malformed.offset as u64, malformed.what))
     })
 }
+
+#[cfg(not(loom))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Driver;
+    use crate::options::Options;
+    use crate::storage::sim::{SimClock, SimDisk};
+    use crate::store::Store;
+
+    #[test]
+    fn a_manifest_that_names_more_segments_than_any_disk_has_is_a_few_problems() {
+        let storage: Arc<dyn Storage> = Arc::new(SimDisk::new());
+        let environment = || Environment {
+            storage: Arc::clone(&storage),
+            clock: Arc::new(SimClock::new()),
+            driver: Driver::Caller,
+            seed: Some(1),
+        };
+        let path = Path::new("/store");
+        let options = Options { snapshot_home: SnapshotHome::File, ..Options::default() };
+        let store = Store::open_in(environment(), path, options).unwrap();
+        store.counters("likes").unwrap().add("key", 1).unwrap();
+        store.close().unwrap();
+        assert_eq!(verify(environment(), path).unwrap().problems.len(), 0);
+
+        let manifest = ManifestFile::open(Arc::clone(&storage), path).unwrap();
+        manifest.update(|manifest| manifest.last_segment = 1 << 60).unwrap();
+        let problems = verify(environment(), path).unwrap().problems;
+        assert!((1..=3).contains(&problems.len()), "{problems:?}");
+        assert!(problems.iter().all(Error::is_corrupt), "{problems:?}");
+    }
+}

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top. A module uses only modules further down.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "lib",
+    "fuzzing",
     "store",
     "verify",
     "batch",

@@ -56,7 +56,8 @@ pub(crate) enum Record<'a> {
 }
 
 impl Record<'_> {
-    fn slot(&self) -> u32 {
+    /// The slot of the counter that changed.
+    pub(super) fn slot(&self) -> u32 {
         match *self {
             Self::Set { slot, .. }
             | Self::NamedSet { slot, .. }
@@ -184,9 +185,9 @@ pub(crate) struct Malformed {
 
 /// Hands every change of a body to `visit`, with its namespace and shard. What `visit` refuses makes the body
 /// malformed at that record. Nothing is allocated.
-pub(crate) fn decode_body(
-    body: &[u8],
-    mut visit: impl FnMut(u16, u32, Record<'_>) -> Result<(), &'static str>,
+pub(crate) fn decode_body<'a>(
+    body: &'a [u8],
+    mut visit: impl FnMut(u16, u32, Record<'a>) -> Result<(), &'static str>,
 ) -> Result<(), Malformed> {
     let mut decoder = Decoder { body, at: 0 };
     while decoder.at < body.len() {
@@ -206,7 +207,7 @@ struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     fn group(
         &mut self,
-        visit: &mut impl FnMut(u16, u32, Record<'_>) -> Result<(), &'static str>,
+        visit: &mut impl FnMut(u16, u32, Record<'a>) -> Result<(), &'static str>,
     ) -> Result<(), Malformed> {
         let start = self.at;
         let namespace = self.unsigned::<u16>("a namespace is not 16 bits")?;

@@ -38,6 +38,9 @@
 //! it is the frame's checksum. Through it every checksum covers the whole history, and through its place the
 //! bytes of a frame verify at one offset of one segment of one store only.
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod repair;
+
 /// The newest version that this crate reads, and the one that it writes.
 pub(crate) const VERSION: u32 = 1;
 

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 mod body;
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod reader;
 mod writer;
 

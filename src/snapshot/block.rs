@@ -12,6 +12,9 @@
 use crate::MAX_KEY_BYTES;
 use crate::varint;
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod repair;
+
 const MAGIC: [u8; 4] = *b"PLDB";
 
 const MAGIC_AT: usize = size_of::<u32>();

@@ -25,6 +25,9 @@ use super::{
 use crate::storage::{Storage, StorageFile};
 use crate::{Error, Result};
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod repair;
+
 const MAGIC: [u8; 8] = *b"PLDTSNAP";
 const VERSION: u32 = 1;
 

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 pub(crate) mod block;
 mod digest;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 #[cfg(feature = "sled")]
 mod sled_home;
 #[cfg(feature = "sled")]

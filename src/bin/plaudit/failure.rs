@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::replay::refusal::{BadRow, SourceTooShort};
+use crate::replay::events::Refusal;
 
 /// Exit statuses, as the help states them. 2 is clap's own.
 const FAILED: u8 = 1;
@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     File { action: &'static str, name: String, source: io::Error },
 
     #[error(transparent)]
-    BadRow(#[from] BadRow),
+    Events(#[from] Refusal),
 
     #[error("{file}, lines {first_line} to {last_line}: cannot apply the batch")]
     BatchRefused { file: String, first_line: u64, last_line: u64, source: plaudit::Error },
@@ -37,9 +37,6 @@ pub(crate) enum Failure {
 
     #[error("the position of source {source_name:?} is {position}, and a number of events is expected")]
     BadPosition { source_name: String, position: i64 },
-
-    #[error(transparent)]
-    SourceTooShort(#[from] SourceTooShort),
 
     #[error("a thread of the command panicked")]
     Panicked,

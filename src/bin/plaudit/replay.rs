@@ -4,9 +4,8 @@
 //! is set in the batch of the events it counts, so the store is never between two positions.
 
 mod acks;
-mod events;
+pub(crate) mod events;
 mod progress;
-pub(crate) mod refusal;
 mod source;
 
 use std::ffi::OsStr;

@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../properties/memory.rs"]
+mod memory;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| plaudit::fuzzing::blocks(data));

@@ -1,0 +1,470 @@
+//! Any sequence of operations, with failing calls, a full disk and power cuts, against a plain map: every acknowledged
+//! change is there exactly once, every batch is whole or absent, and what fails is said to have failed.
+
+mod model;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arbitrary::{Arbitrary, Unstructured};
+use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk, Survival};
+use plaudit::{AtBound, Driver, Durability, Environment, Error, Options, SnapshotHome, Stepped, Store};
+
+use model::{Counts, Found, KEYS, Model, NAMESPACES, bounds, key, name};
+
+const ROOT: &str = "/srv/store";
+const MAX_STEPS: usize = 80;
+
+/// Longer than any group window or pause.
+const LONG: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Arbitrary)]
+struct Script {
+    mode: Mode,
+    generations_kept: u8,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Mode {
+    Group,
+    Immediate,
+    Manual,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Step {
+    Change { namespace: u8, change: Change },
+    Batch(Vec<(u8, Change)>),
+    Create(u8),
+    DropNamespace(u8),
+    Sync,
+    Seal,
+    Commit,
+    Compact,
+    Close { one_shard: bool },
+    Cut { survival: After, seed: u16 },
+    CutAhead { operations: u8, survival: After, seed: u16 },
+    Fail { call: Call, skip: u8, times: u8, kind: Kind },
+    Fill { room: u16 },
+    Heal,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+struct Change {
+    key: u8,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum What {
+    Add(i8),
+    AddLarge(i64),
+    Set(i64),
+    CompareAndSet { expected: i8, new: i8 },
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum After {
+    Nothing,
+    Everything,
+    Prefix,
+    Random,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Call {
+    Create,
+    Open,
+    Read,
+    Write,
+    Allocate,
+    Truncate,
+    Sync,
+    Rename,
+    Remove,
+    SyncDir,
+    List,
+}
+
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Kind {
+    Other,
+    StorageFull,
+    Interrupted,
+}
+
+/// Does what the bytes say, and compares at every step.
+pub(crate) fn operations(data: &[u8]) {
+    let Ok(script) = Script::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let mut run = Run::new(&script);
+    for step in script.steps.iter().take(MAX_STEPS) {
+        run.step(step);
+        run.observe();
+    }
+    run.heal();
+    if run.store.is_some() {
+        run.sync();
+    }
+    run.cut(After::Nothing, 0);
+    run.check_memory();
+}
+
+struct Run {
+    disk: SimDisk,
+    clock: SimClock,
+    options: Options,
+    /// `None` after it stopped.
+    store: Option<Store>,
+    model: Model,
+    /// Whether calls may fail.
+    is_troubled: bool,
+    cut_ahead: Option<(After, u64)>,
+}
+
+impl Run {
+    fn new(script: &Script) -> Self {
+        let durability = match script.mode {
+            Mode::Group => Durability::Group,
+            Mode::Immediate => Durability::Immediate,
+            Mode::Manual => Durability::Manual,
+        };
+        let options = Options {
+            shards: 4,
+            durability,
+            segment_bytes: 4_096,
+            compaction_threshold_bytes: 4_096,
+            generations_kept: usize::from(script.generations_kept % 3) + 1,
+            snapshot_home: SnapshotHome::File,
+            ..Options::default()
+        };
+        let (disk, clock, model) = (SimDisk::new(), SimClock::new(), Model::new());
+        let mut run = Self { disk, clock, options, store: None, model, is_troubled: false, cut_ahead: None };
+        run.open();
+        run
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Cut { survival, seed } => self.cut(*survival, (*seed).into()),
+            Step::CutAhead { operations, survival, seed } => {
+                let seed = u64::from(*seed);
+                self.disk.cut_power_at(self.disk.operations() + u64::from(*operations), survival.survival(), seed);
+                self.cut_ahead = Some((*survival, seed));
+                self.is_troubled = true;
+            }
+            Step::Fail { call, skip, times, kind } => {
+                let times = (*times > 0).then_some(u64::from(*times));
+                let (operation, kind, skip) = (call.operation(), kind.kind(), u64::from(*skip));
+                self.disk.fail(Fault { operation, path_contains: None, skip, times, kind });
+                self.is_troubled = true;
+            }
+            Step::Fill { room } => {
+                self.disk.set_capacity(Some((*room).into()));
+                self.is_troubled = true;
+            }
+            Step::Heal => self.heal(),
+            Step::Close { one_shard } => self.close(*one_shard),
+            _ if self.store.is_none() => self.open(),
+            Step::Change { namespace, change } => self.change(namespace % NAMESPACES, *change),
+            Step::Batch(changes) => self.batch(changes),
+            Step::Create(namespace) => self.create(namespace % NAMESPACES),
+            Step::DropNamespace(namespace) => self.drop_namespace(namespace % NAMESPACES),
+            Step::Sync => self.sync(),
+            Step::Seal => {
+                self.commit();
+                self.clock.advance(LONG);
+                self.commit();
+            }
+            Step::Commit => self.commit(),
+            Step::Compact => self.compact(),
+        }
+    }
+
+    /// What is true between any two steps.
+    fn observe(&mut self) {
+        if self.disk.is_powered_off() {
+            let (survival, seed) = self.cut_ahead.unwrap_or((After::Nothing, 0));
+            return self.cut(survival, seed);
+        }
+        if let Some(store) = &self.store {
+            self.model.durable(store.durable_epoch());
+        }
+    }
+
+    fn store(&self) -> Store {
+        self.store.clone().unwrap_or_else(|| panic!("a step that needs a store has one"))
+    }
+
+    fn open(&mut self) {
+        let environment = || Environment {
+            storage: Arc::new(self.disk.clone()),
+            clock: Arc::new(self.clock.clone()),
+            driver: Driver::Caller,
+            seed: Some(1),
+        };
+        match Store::open_in(environment(), ROOT, self.options.clone()) {
+            Ok(store) => {
+                let found =
+                    Found::of(&store).unwrap_or_else(|error| panic!("a store that was opened reads: {error:?}"));
+                assert!(self.model.may_be_on_disk(&found), "found {found:?}, expected {:?}", self.model);
+                self.model.restart(&found);
+                self.store = Some(store);
+            }
+            Err(error) => assert!(self.is_troubled && !error.is_corrupt(), "{error:?}"),
+        }
+    }
+
+    /// The power goes now, or went, and comes back.
+    fn cut(&mut self, survival: After, seed: u64) {
+        if !self.disk.is_powered_off() {
+            self.disk.cut_power_at(self.disk.operations(), survival.survival(), seed);
+        }
+        // With the power off it can do no more than answer errors.
+        self.store = None;
+        self.disk = self.disk.power_cut(survival.survival(), seed);
+        self.disk.set_capacity(None);
+        (self.is_troubled, self.cut_ahead) = (false, None);
+        self.open();
+    }
+
+    fn heal(&mut self) {
+        self.disk.clear_faults();
+        self.disk.set_capacity(None);
+        self.is_troubled = self.cut_ahead.is_some();
+        if self.store.is_none() {
+            return self.open();
+        }
+        // A full disk is tried again after a pause.
+        self.clock.advance(LONG);
+        self.sync();
+        self.check_memory();
+    }
+
+    fn check_memory(&self) {
+        if let Some(Ok(found)) = self.store.as_ref().map(Found::of) {
+            assert_eq!(found, self.model.in_memory());
+        }
+    }
+
+    fn close(&mut self, one_shard: bool) {
+        self.options.shards = if one_shard { 1 } else { 4 };
+        if let Some(store) = self.store.take() {
+            match store.clone().close() {
+                Ok(()) => self.model.all_durable(),
+                Err(error) if error.is_storage_full() && self.is_troubled => self.store = Some(store),
+                Err(error) => assert!(self.is_troubled, "{error:?}"),
+            }
+        }
+        if self.store.is_none() {
+            self.open();
+        }
+    }
+
+    /// Whether a call succeeded. One that fails has a reason, and may have stopped the store.
+    fn succeeded<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(error) => assert!(self.is_troubled && !error.is_corrupt(), "{error:?}"),
+        }
+        if matches!(self.store().sync(), Err(Error::Poisoned { .. })) {
+            self.store = None;
+        }
+        None
+    }
+
+    fn sync(&mut self) {
+        let synced = self.store().sync();
+        if self.succeeded(synced).is_some() {
+            self.model.durable(self.store().durable_epoch());
+            assert!(!self.model.waits(), "a sync makes everything durable");
+            self.model.all_durable();
+            self.check_memory();
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.store.as_ref().is_some_and(|store| store.step() == Stepped::Stopped) {
+            assert!(self.is_troubled, "nothing stops a store but a failure");
+            self.store = None;
+        }
+    }
+
+    fn compact(&mut self) {
+        let compacted = self.store().compact();
+        self.succeeded(compacted);
+    }
+
+    fn create(&mut self, namespace: u8) {
+        let created = self.store().counters_with(&name(namespace), bounds(namespace)).map(drop);
+        if self.model.names.contains_key(&namespace) {
+            assert!(created.is_ok(), "{created:?}");
+            return;
+        }
+        let names = self.model.with(namespace);
+        self.rename(names, created);
+    }
+
+    fn drop_namespace(&mut self, namespace: u8) {
+        let dropped = self.store().drop_namespace(&name(namespace));
+        if !self.model.names.contains_key(&namespace) {
+            assert!(matches!(dropped, Err(Error::NoSuchNamespace { .. })), "{dropped:?}");
+            return;
+        }
+        let names = self.model.without(namespace);
+        self.rename(names, dropped);
+    }
+
+    fn rename(&mut self, names: model::Names, result: Result<(), Error>) {
+        match &result {
+            Ok(()) => self.model.renamed(names),
+            // Nothing is different then.
+            Err(Error::StorageFull { .. }) => {}
+            Err(_) => self.model.maybe_renamed(names),
+        }
+        self.succeeded(result);
+    }
+
+    fn change(&mut self, namespace: u8, Change { key: number, what }: Change) {
+        let Some(&id) = self.model.names.get(&namespace) else { return };
+        let number = number % KEYS;
+        let mut counts = self.model.counts.clone();
+        let expected = apply(&mut counts, id, namespace, number, what);
+        let store = self.store();
+        let counters = store.existing_counters(&name(namespace)).unwrap_or_else(|error| panic!("{error:?}"));
+        let result = match what {
+            What::Add(delta) => counters.add(key(number), delta.into()),
+            What::AddLarge(delta) => counters.add(key(number), delta),
+            What::Set(value) => counters.set(key(number), value),
+            What::Remove => counters.remove(key(number)),
+            What::CompareAndSet { expected, new } => {
+                counters.compare_and_set(key(number), expected.into(), new.into()).map(|answer| match answer {
+                    plaudit::CompareAndSet::Set(receipt) | plaudit::CompareAndSet::Mismatch(receipt) => receipt,
+                })
+            }
+        };
+        let result = result.map(|receipt| {
+            assert_eq!(Some(receipt.value()), expected, "{what:?}");
+            receipt.epoch()
+        });
+        self.applied(result, expected.is_some(), counts);
+    }
+
+    fn batch(&mut self, changes: &[(u8, Change)]) {
+        let store = self.store();
+        let mut batch = store.batch();
+        let (mut counts, mut is_accepted) = (self.model.counts.clone(), true);
+        for &(namespace, Change { key: number, what }) in changes.iter().take(12) {
+            let (namespace, number) = (namespace % NAMESPACES, number % KEYS);
+            let Some(&id) = self.model.names.get(&namespace) else { continue };
+            let counters = store.existing_counters(&name(namespace)).unwrap_or_else(|error| panic!("{error:?}"));
+            match what {
+                What::Add(delta) => batch.add(&counters, key(number), delta.into()),
+                What::AddLarge(delta) => batch.add(&counters, key(number), delta),
+                What::Set(value) => batch.set(&counters, key(number), value),
+                What::Remove => batch.remove(&counters, key(number)),
+                What::CompareAndSet { .. } => continue,
+            };
+            is_accepted &= apply(&mut counts, id, namespace, number, what).is_some();
+        }
+        let result = batch.commit().map(|receipt| receipt.epoch());
+        self.applied(result, is_accepted, counts);
+    }
+
+    /// Takes note of a change: applied, refused by its bounds, or left open by a failure.
+    fn applied(&mut self, result: Result<u64, Error>, is_accepted: bool, counts: Counts) {
+        let is_immediate = self.options.durability == Durability::Immediate;
+        match result {
+            Ok(epoch) => {
+                assert!(is_accepted, "a change that leaves the bounds is refused");
+                if counts != self.model.counts {
+                    self.model.changed(counts, Some(epoch));
+                }
+                if is_immediate {
+                    assert!(self.store().durable_epoch() >= epoch, "an immediate change is durable");
+                }
+            }
+            Err(Error::Overflow { .. } | Error::OutOfBounds { .. }) => {
+                assert!(!is_accepted, "a change within the bounds is applied");
+            }
+            // Nobody has committed it yet.
+            Err(Error::NotDriven { epoch }) => {
+                assert!(is_immediate && is_accepted);
+                if counts != self.model.counts {
+                    self.model.changed(counts, Some(epoch));
+                }
+            }
+            // It stays in memory, and it is open whether the disk has it.
+            Err(error) => {
+                assert!(is_immediate && is_accepted, "{error:?}");
+                self.model.changed(counts, None);
+                self.succeeded::<()>(Err(error));
+            }
+        }
+    }
+}
+
+/// Applies a change to the model, and answers the value after it; `None` when the bounds refuse it.
+fn apply(counts: &mut Counts, id: u32, namespace: u8, key: u8, what: What) -> Option<i64> {
+    let bounds = bounds(namespace);
+    let read = counts.get(&(id, key)).copied().unwrap_or(0);
+    let wanted = match what {
+        What::Add(delta) => i128::from(read) + i128::from(delta),
+        What::AddLarge(delta) => i128::from(read) + i128::from(delta),
+        What::Set(value) => value.into(),
+        What::CompareAndSet { expected, new } if read == i64::from(expected) => new.into(),
+        What::CompareAndSet { .. } => return Some(read),
+        What::Remove => {
+            counts.remove(&(id, key));
+            return Some(0);
+        }
+    };
+    let within = wanted.clamp(bounds.min.into(), bounds.max.into());
+    if within != wanted && bounds.at_bound == AtBound::Reject {
+        return None;
+    }
+    let value = within as i64;
+    counts.insert((id, key), value);
+    Some(value)
+}
+
+impl After {
+    fn survival(self) -> Survival {
+        match self {
+            Self::Nothing => Survival::Nothing,
+            Self::Everything => Survival::Everything,
+            Self::Prefix => Survival::Prefix,
+            Self::Random => Survival::Random,
+        }
+    }
+}
+
+impl Call {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Create => Operation::Create,
+            Self::Open => Operation::Open,
+            Self::Read => Operation::Read,
+            Self::Write => Operation::Write,
+            Self::Allocate => Operation::Allocate,
+            Self::Truncate => Operation::Truncate,
+            Self::Sync => Operation::Sync,
+            Self::Rename => Operation::Rename,
+            Self::Remove => Operation::Remove,
+            Self::SyncDir => Operation::SyncDir,
+            Self::List => Operation::List,
+        }
+    }
+}
+
+impl Kind {
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Other => ErrorKind::Other,
+            Self::StorageFull => ErrorKind::StorageFull,
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+}

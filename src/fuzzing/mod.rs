@@ -1,0 +1,11 @@
+//! What must hold of any bytes that are found on a disk, for the fuzzer and for the tests that replay what it found.
+//!
+//! Each function takes the bytes that a fuzzer made up, and panics when a promise is broken. No part of the public
+//! interface: it changes without notice.
+
+mod directory;
+
+pub use self::directory::{Stored, directory, pack};
+pub use crate::log::fuzzing::{frames, segments};
+pub use crate::manifest::fuzzing::manifest;
+pub use crate::snapshot::fuzzing::blocks;

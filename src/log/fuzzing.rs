@@ -1,0 +1,193 @@
+//! What must hold of any bytes that are read as frames, and of any file that is read as a segment.
+
+use std::path::Path;
+
+use arbitrary::Unstructured;
+
+use super::body::{BodyEncoder, Record, decode_body};
+use super::format::repair::{Repaired, repair_frames, repair_segment};
+use super::format::{ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Place, frame_header_verifies, frame_len};
+use super::reader::{Expected, Position, SegmentEnd, read_segment};
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::storage::sim::SimDisk;
+
+const STORE_ID: u64 = 7;
+const NUMBER: u64 = 3;
+
+/// Reads the bytes as a body and as frames one after another, as they are and with the right checksums.
+pub fn frames(data: &[u8]) {
+    check_body(data);
+    check_frames(data);
+    let mut repaired = data.to_vec();
+    let place = Place { store_id: STORE_ID, segment: NUMBER, offset: 0 };
+    repair_frames(&mut repaired, place, 0, 1);
+    check_frames(&repaired);
+}
+
+fn check_frames(bytes: &[u8]) {
+    let mut at = 0;
+    while let Some(header_bytes) = bytes[at..].first_chunk::<FRAME_HEADER_BYTES>() {
+        let place = Place { store_id: STORE_ID, segment: NUMBER, offset: at as u64 };
+        let Ok((header, chain)) = FrameHeader::decode(header_bytes) else { return };
+        if frame_header_verifies(header_bytes, place) {
+            assert_eq!(header.encode(place), (*header_bytes, chain), "a frame header has one encoding");
+        }
+        let Some(len) = frame_len(header.body_len) else { return };
+        assert!(len > header.body_len && len.is_multiple_of(ALIGNMENT as u64));
+        let body_at = at + FRAME_HEADER_BYTES;
+        let body = usize::try_from(header.body_len).ok().and_then(|len| bytes[body_at..].get(..len));
+        let Some(body) = body else { return };
+        check_body(body);
+        at += len as usize;
+        if at > bytes.len() {
+            return;
+        }
+    }
+}
+
+/// A record with the namespace and the shard that it is of.
+type Placed<'a> = (u16, u32, Record<'a>);
+
+/// The records of a body, encoded again, come back.
+fn check_body(body: &[u8]) {
+    let mut records = Vec::new();
+    let read = decode_body(body, |namespace, shard, record| {
+        records.push((namespace, shard, record));
+        Ok(())
+    });
+    assert!(records.len() <= body.len(), "a record takes a byte at least");
+    if let Err(malformed) = read {
+        return assert!(malformed.offset <= body.len());
+    }
+    let mut encoder = BodyEncoder::default();
+    for group in groups(&records) {
+        let mut group = group.to_vec();
+        group.sort_by_key(|(.., record)| record.slot());
+        encoder.begin_group(group[0].0, group[0].1);
+        group.iter().for_each(|(.., record)| encoder.push(*record));
+        encoder.end_group();
+    }
+    let mut again = Vec::new();
+    let read = decode_body(encoder.as_bytes(), |namespace, shard, record| {
+        again.push((namespace, shard, record));
+        Ok(())
+    });
+    assert_eq!((read, again.len()), (Ok(()), records.len()));
+    assert!(again == records, "the records of a body that was encoded again are the same");
+}
+
+/// Cuts records where an encoder has to begin a group: at another shard, where a kind comes back, and where a slot
+/// does.
+fn groups<'a, 'b>(records: &'a [Placed<'b>]) -> Vec<&'a [Placed<'b>]> {
+    let kind = |record: &Record<'_>| match record {
+        Record::Set { .. } => 0,
+        Record::NamedSet { .. } => 1,
+        Record::Removed { .. } => 2,
+        Record::NamedRemoved { .. } => 3,
+    };
+    let mut slots = std::collections::HashSet::new();
+    let mut groups = Vec::new();
+    let mut start = 0;
+    for (at, (namespace, shard, record)) in records.iter().enumerate() {
+        let goes_on = at.checked_sub(1).is_some_and(|before| {
+            let (namespace_before, shard_before, before) = &records[before];
+            (namespace_before, shard_before) == (namespace, shard)
+                && (kind(before), before.slot()) < (kind(record), record.slot())
+        });
+        let is_new = slots.insert(record.slot());
+        if at > start && !(goes_on && is_new) {
+            groups.push(&records[start..at]);
+            start = at;
+            slots = std::iter::once(record.slot()).collect();
+        }
+    }
+    groups.extend((start < records.len()).then(|| &records[start..]));
+    groups
+}
+
+/// Reads the bytes as a segment: as they are; with the right checksums; and with one byte damaged after that.
+pub fn segments(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let Ok(script) = input.arbitrary::<[u8; 6]>() else { return };
+    let [zeros_low, zeros_high, at_low, at_high, damage, raw] = script;
+    let mut bytes = input.take_rest().to_vec();
+    bytes.extend(vec![0; usize::from(u16::from_le_bytes([zeros_low, zeros_high]))]);
+    if raw & 1 == 1 {
+        for position in [Position::Last, Position::Before { next_chain: u32::from(raw) }] {
+            let _ = read(&bytes, position);
+        }
+        return;
+    }
+    let Some(repaired) = repair_segment(&mut bytes, STORE_ID, NUMBER, None) else { return };
+    check_repaired(&bytes, &repaired);
+    if repaired.is_sound && damage != 0 {
+        let at = usize::from(u16::from_le_bytes([at_low, at_high])) % bytes.len();
+        bytes[at] ^= damage;
+        check_damaged(&bytes, &repaired);
+    }
+}
+
+/// An epoch, and its body.
+type Epochs = Vec<(u64, Vec<u8>)>;
+
+fn read(bytes: &[u8], position: Position) -> Result<(Epochs, SegmentEnd)> {
+    let (disk, path) = (SimDisk::new(), Path::new("/segment"));
+    disk.create(path).and_then(|file| file.write_all_at(bytes, 0)).expect("the disk has room");
+    let expected = Expected { store_id: STORE_ID, number: NUMBER, chain: None, last_epoch: 0, position };
+    let mut epochs = Epochs::new();
+    let end = read_segment(&disk, path, &expected, &mut |frame| {
+        assert_eq!(&bytes[frame.body_offset() as usize..][..frame.body.len()], frame.body);
+        epochs.push((frame.epoch, frame.body.to_vec()));
+        Ok(())
+    });
+    let len = bytes.len() as u64;
+    match end {
+        Ok(end) => {
+            assert!(end.last_frame <= end.end && end.end + end.dropped_bytes <= len, "{end:?} of {len}");
+            assert_eq!(end.frames, epochs.len() as u64);
+            assert!(epochs.is_sorted_by(|a, b| a.0 < b.0), "epochs ascend");
+            Ok((epochs, end))
+        }
+        Err(Error::Corrupt { offset, file, what }) => {
+            assert!(offset <= len, "{what} at {offset} of {len}");
+            Err(Error::Corrupt { offset, file, what })
+        }
+        Err(error @ Error::UnsupportedVersion { .. }) => Err(error),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// A segment that was written as it should be is read whole.
+fn check_repaired(bytes: &[u8], repaired: &Repaired) {
+    let last = read(bytes, Position::Last);
+    let before = read(bytes, Position::Before { next_chain: repaired.chain });
+    if !repaired.is_sound {
+        return;
+    }
+    for found in [last, before] {
+        let (epochs, end) = found.expect("a sound segment is read");
+        assert!(epochs == repaired.epochs, "a sound segment is read whole");
+        assert_eq!((end.sealed, end.chain, end.end), (repaired.sealed, repaired.chain, repaired.end));
+        assert_eq!(end.dropped_bytes, 0);
+    }
+}
+
+/// A segment of which one byte was changed is refused, or all of it is read; but for the last frame of the last one.
+fn check_damaged(bytes: &[u8], repaired: &Repaired) {
+    if let Ok((epochs, _)) = read(bytes, Position::Before { next_chain: repaired.chain }) {
+        assert!(epochs == repaired.epochs, "damage in an earlier segment is noticed");
+    }
+    let Ok((epochs, end)) = read(bytes, Position::Last) else { return };
+    if epochs == repaired.epochs && end.sealed == repaired.sealed {
+        return;
+    }
+    assert!(end.dropped_bytes > 0, "what is dropped is reported");
+    assert_eq!(end.end, repaired.last_frame, "no more than the last frame is dropped");
+    assert!(repaired.epochs.starts_with(&epochs) && repaired.epochs.len() - epochs.len() <= 1);
+}
+
+/// Makes a segment of a whole store right, and answers the chain value that the next one goes on from.
+pub(crate) fn repair(bytes: &mut [u8], store_id: u64, number: u64, chain: Option<u32>) -> Option<u32> {
+    repair_segment(bytes, store_id, number, chain).map(|repaired| repaired.chain)
+}

@@ -1,0 +1,28 @@
+//! Makes a block of any bytes, so that a fuzzer gets behind the checksum.
+
+use super::{COUNT_AT, GENERATION_AT, HEADER_BYTES, INDEX_AT, MAGIC, MAGIC_AT, NAMESPACE_AT, PAYLOAD_LEN_AT};
+
+/// Makes everything right that the header says of the block, and leaves the namespace, the count and the entries. Too
+/// few bytes for a header are left as they are.
+pub(in crate::snapshot) fn repair_block(bytes: &mut [u8], generation: u64, index: u64) {
+    let Some(payload_len) = bytes.len().checked_sub(HEADER_BYTES) else { return };
+    bytes[MAGIC_AT..GENERATION_AT].copy_from_slice(&MAGIC);
+    bytes[GENERATION_AT..INDEX_AT].copy_from_slice(&generation.to_le_bytes());
+    bytes[INDEX_AT..NAMESPACE_AT].copy_from_slice(&index.to_le_bytes());
+    bytes[PAYLOAD_LEN_AT..HEADER_BYTES].copy_from_slice(&(payload_len as u32).to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[MAGIC_AT..]);
+    bytes[..MAGIC_AT].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The length that the block at the beginning of the bytes says that it has, or as much of it as is there. `None` where
+/// no block can be.
+pub(in crate::snapshot) fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER_BYTES>()?;
+    let payload_len = header[PAYLOAD_LEN_AT..].first_chunk().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+    Some(HEADER_BYTES.saturating_add(payload_len).min(bytes.len()).min(super::MAX_BLOCK_BYTES))
+}
+
+/// How many counters the block at the beginning of the bytes says that it has.
+pub(in crate::snapshot) fn claimed_count(bytes: &[u8]) -> u64 {
+    bytes[COUNT_AT..].first_chunk().map_or(0, |count| u64::from(u32::from_le_bytes(*count)))
+}

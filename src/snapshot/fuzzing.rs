@@ -1,0 +1,138 @@
+//! What must hold of any bytes that are read as a block, a generation's file, or the list of sled's files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::block::repair::repair_block;
+use super::block::{BlockBuilder, MAX_BLOCK_BYTES};
+use super::file::repair::repair_file;
+use super::{Block, FileHome, GenerationMeta, Malformed, SnapshotHome};
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::storage::sim::SimDisk;
+
+/// Reads the bytes as a block, and as a generation or a list of files, as they are and with the right checksums.
+pub fn blocks(data: &[u8]) {
+    let Some((choice, data)) = data.split_first() else { return };
+    match choice % 4 {
+        0 => {
+            check_block(data);
+            let mut repaired = data.to_vec();
+            repair_block(&mut repaired, 1, 0);
+            check_block(&repaired);
+        }
+        1 => generation_as_it_is(data),
+        2 => repaired_generation(data),
+        _ => list_of_files(data),
+    }
+}
+
+fn check_block(bytes: &[u8]) {
+    let Ok(block) = Block::parse(bytes, 1, 0).map_err(|malformed| is_within(malformed, bytes.len())) else { return };
+    assert_eq!(block.len(), bytes.len());
+    let Ok(entries) = entries(&block).map_err(|malformed| is_within(malformed, bytes.len())) else { return };
+    assert_eq!(entries.len(), block.count() as usize);
+    if entries.is_empty() {
+        return;
+    }
+    let mut builder = BlockBuilder::new(1);
+    // A builder begins a new block before this one is quite full.
+    if entries.iter().any(|(key, value)| builder.push(block.namespace(), key, *value).is_some()) {
+        return assert!(bytes.len() + 2 + crate::MAX_KEY_BYTES + 10 > MAX_BLOCK_BYTES);
+    }
+    assert_eq!(builder.finish(), Some(bytes), "a block has one encoding");
+}
+
+fn is_within(malformed: Malformed, len: usize) {
+    assert!(malformed.offset <= len as u64, "{malformed:?} of {len}");
+}
+
+type Entries = Vec<(Vec<u8>, i64)>;
+
+fn entries(block: &Block<'_>) -> Result<Entries, Malformed> {
+    let mut entries = Entries::new();
+    block.for_each(|key, value| {
+        assert!((1..=crate::MAX_KEY_BYTES).contains(&key.len()));
+        entries.push((key.to_vec(), value));
+        Ok::<_, Malformed>(())
+    })?;
+    Ok(entries)
+}
+
+const DIR: &str = "/snapshot";
+
+/// A block as a reader hands it out.
+type Found = (u64, u16, Result<Entries, Malformed>);
+
+/// Opens a generation and reads all of it.
+fn read(meta: &GenerationMeta, bytes: &[u8]) -> Result<Vec<Found>> {
+    let disk = SimDisk::new();
+    let path = Path::new(DIR).join(format!("{:020}.snap", meta.number));
+    let write = || disk.create_dir_all(Path::new(DIR)).and_then(|()| disk.create(&path));
+    write().and_then(|file| file.write_all_at(bytes, 0)).expect("the disk has room");
+    let home = FileHome::new(Arc::new(disk), Path::new(DIR).to_owned());
+    let read = || {
+        let reader = home.open(meta)?;
+        let mut found = Vec::new();
+        reader.read_blocks(0..meta.blocks, &mut |index, block| {
+            found.push((index, block.namespace(), entries(block)));
+            Ok(())
+        })?;
+        Ok(found)
+    };
+    let found = read();
+    match &found {
+        Ok(found) => assert_eq!(found.len() as u64, meta.blocks),
+        // A file of another length than the meta's is damaged where the shorter of them ends.
+        Err(Error::Corrupt { offset, .. }) => assert!(*offset <= bytes.len() as u64),
+        Err(Error::UnsupportedVersion { .. }) => {}
+        Err(error) => panic!("{error:?}"),
+    }
+    found
+}
+
+fn generation_as_it_is(data: &[u8]) {
+    let Some((meta, bytes)) = data.split_first_chunk() else { return };
+    let Some(meta) = GenerationMeta::decode(meta) else { return };
+    assert_eq!(GenerationMeta::decode(&meta.encode()), Some(meta));
+    let _ = read(&meta, bytes);
+}
+
+/// A generation with the right checksums is read whole; with one byte of it changed it is refused.
+fn repaired_generation(data: &[u8]) {
+    let Some((&[at_low, at_high, damage, blocks], bytes)) = data.split_first_chunk() else { return };
+    let mut bytes = bytes.to_vec();
+    let Some(meta) = repair_file(&mut bytes, 3, u64::from(blocks)) else { return };
+    let whole = read(&meta, &bytes).expect("a generation that was repaired is read");
+    let counters: usize = whole.iter().filter_map(|(.., entries)| entries.as_ref().ok()).map(Vec::len).sum();
+    assert!(counters as u64 <= meta.counters);
+    if damage != 0 {
+        let at = usize::from(u16::from_le_bytes([at_low, at_high])) % bytes.len();
+        bytes[at] ^= damage;
+        assert!(read(&meta, &bytes).is_err(), "a changed byte at {at} is noticed");
+    }
+}
+
+#[cfg(feature = "sled")]
+fn list_of_files(data: &[u8]) {
+    use super::sums::{Sums, digest};
+    let check = |bytes: &[u8]| {
+        if let Some(sums) = Sums::decode(bytes, 1) {
+            assert_eq!(sums.encode(1), bytes, "a list has one encoding");
+            let _ = (digest(bytes, 1), sums.total_len());
+        }
+    };
+    check(data);
+    if let Some((covered, _)) = data.split_last_chunk::<4>() {
+        let checksum = crc32c::crc32c(covered).to_le_bytes();
+        check(&[covered, &checksum].concat());
+    }
+}
+
+#[cfg(not(feature = "sled"))]
+fn list_of_files(_: &[u8]) {}
+
+/// Makes a generation of a whole store right, and answers what the manifest has to say of it.
+pub(crate) fn repair_generation(bytes: &mut Vec<u8>, meta: &GenerationMeta) -> Option<GenerationMeta> {
+    repair_file(bytes, meta.number, meta.blocks)
+}
