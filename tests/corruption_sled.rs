@@ -1,11 +1,12 @@
-//! Damage of snapshots in sled, on the real file system: the older generation and the log serve as well, or the store is
-//! refused with the damaged one's name, and no file is changed.
+//! Damage of snapshots in sled, on the real file system: the older generation and the log serve as well, or the store
+//! is refused with the damaged one's name, and no file is changed.
 //!
-//! A seeded sample: a bit flipped in any file that sled or plaudit keeps of a generation, the file cut, deleted, replaced
-//! by another one, or one bit flipped in each of both generations. `tests/corruption.rs` says how each is judged.
+//! A seeded sample: a bit flipped in any file that sled or plaudit keeps of a generation, the file cut, deleted,
+//! replaced by another one, or one bit flipped in each of both generations. `tests/corruption.rs` says how each is
+//! judged.
 //!
-//! `PLAUDIT_SLED_SAMPLES=20000 cargo test --test corruption_sled` takes a larger sample, and a failure prints the command
-//! that repeats it alone.
+//! `PLAUDIT_SLED_SAMPLES=20000 cargo test --test corruption_sled` takes a larger sample, and a failure prints the
+//! command that repeats it alone.
 
 #![cfg(feature = "sled")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

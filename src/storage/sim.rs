@@ -137,15 +137,15 @@ impl SimDisk {
         self.lock().gate.add_fault(fault);
     }
 
-    /// How many calls of any kind there were so far, reading ones and failed ones included; also the number of the next
-    /// one. Calls after the power went do not count.
+    /// How many calls of any kind there were so far, reading ones and failed ones included; also the number of the
+    /// next one. Calls after the power went do not count.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().gate.calls()
     }
 
-    /// Makes the calls of these numbers fail, as [`calls`](Self::calls) counts them: `n..=n` is one call, `n..` that one
-    /// and all that follow. What a call that fails leaves behind is said at [`Fault`].
+    /// Makes the calls of these numbers fail, as [`calls`](Self::calls) counts them: `n..=n` is one call, `n..` that
+    /// one and all that follow. What a call that fails leaves behind is said at [`Fault`].
     ///
     /// ```
     /// use std::io::ErrorKind;
