@@ -1,27 +1,27 @@
 //! Damage of every kind, everywhere: a store opens with exactly the right counts, or says which file is damaged and
 //! changes nothing.
 //!
-//! Four stores of about 20 KB on a simulated disk (one closed, one that crashed between two frames, two that crashed
-//! within a frame) are damaged in every single way of each kind: every bit of every file flipped, every file cut at
-//! every length, every file deleted, copied to every name that one of its kind may have, copied over each other of its
-//! kind, and swapped with it. Each damaged store either opens with the right counts, also after it was closed and
-//! opened again, or is refused with an error that names the file, and then every byte of the disk is as it was. To be
-//! told from a plain refusal:
+//! Stores of 17 KB on a simulated disk, one closed and one that crashed after its last frame, are damaged in every
+//! single way of each kind: every bit of every file flipped, every file cut at every length, every file deleted, copied
+//! to free names that one of its kind may have, copied over each other of its kind, and swapped with it. So is the last
+//! segment of two that crashed within a frame. Each damaged store either opens with the right counts, also after it was
+//! closed and opened again, or is refused with an error that names the file, and then every byte of the disk is as it
+//! was. To be told from a plain refusal:
 //!
 //! - Without its MANIFEST a directory is [`Error::NotAStore`], because nothing in it says that it was one. No flipped
 //!   bit makes a newer version of a file: a version is believed only when the checksum over it is right.
-//! - What is damaged and not needed (a segment that the newest snapshot covers, an older snapshot, room behind the last
-//!   frame) changes no count. A damaged newest snapshot is reported, and the one before and the log serve as well.
+//! - What is damaged and not needed (a segment that the newest snapshot covers, an older snapshot) changes no count. A
+//!   damaged newest snapshot is reported, and the one before and the log serve as well.
 //! - Where a store crashed, damage to the very last frame cannot be told from a write that the crash tore. That frame
 //!   alone may be missing, and the recovery report says so. A store that was closed ends with a seal and drops nothing.
 //!
-//! Generations kept in sled get the same on the real file system, as a seeded sample of some hundred.
+//! Generations kept in sled are in `tests/corruption_sled.rs`.
 //!
 //! The table that `--nocapture` shows stands beside the one of other stores with one random bit flipped in their log:
 //! SQLite, sled, redb and fjall opened 26 to 100 times of 100 with a wrong total and said nothing. Here every bit is
 //! flipped, and nothing is ever wrong.
 //!
-//! A failure prints the command that repeats it alone. `PLAUDIT_SLED_SAMPLES=20000` makes the sample larger.
+//! A failure prints the command that repeats it alone.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -226,7 +226,7 @@ fn a_store_that_crashed_loses_the_last_frame_at_most_and_says_so() {
     assert!((at_least..at_most).contains(&lost), "{lost}");
 }
 
-/// The first bytes of the last segment that a commit changes, and how many.
+/// The last segment, and where its last frame begins.
 fn last_frame(world: &World) -> (PathBuf, usize) {
     let (path, bytes) = world.files().into_iter().rfind(|(path, _)| path.to_string_lossy().ends_with(".log")).unwrap();
     (path, bytes.windows(4).rposition(|window| window == b"\xf7EPO").unwrap())

@@ -2,11 +2,11 @@
 //! answer, `Ok` only for what is durable; the store goes on or says why not; and on a healthy disk every acknowledged
 //! change is there exactly once, the others at most once, and batches whole.
 //!
-//! The same life (open, changes, commits, new segments, compactions, namespaces made and dropped, close) runs on a
-//! new disk, on a closed store, on a crashed one with a torn frame, and on one whose newest snapshot is damaged, so
-//! that calls of creation, of recovery and of the fallback fail too. Reading calls are among them. A failed write
-//! leaves the first half of its bytes, which makes [`ErrorKind::WriteZero`] the short write; a failed sync drops what
-//! it was to write.
+//! The same life (open, changes, commits, new segments, compactions, namespaces made and dropped, close) runs on a new
+//! disk, on a closed store, on a crashed one with a torn frame, and on one whose newest snapshot is damaged, so that
+//! calls of creation, of recovery and of the fallback fail too. Reading calls are among them. A failed write leaves the
+//! first half of its bytes, which makes [`ErrorKind::WriteZero`] the short write; a failed sync drops what it was to
+//! write. Threads of the store's own get a sample of the same, with threads that wait and a limit to how long.
 //!
 //! `tests/failed_sync.rs` and `tests/full_disk.rs` say what each failure must lead to; here is that none is left out.
 //! A failure of the test prints the command that repeats it alone.

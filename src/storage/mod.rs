@@ -11,8 +11,8 @@
 //!   before the call survive one.
 //! - [`Storage::rename`] replaces the target in one step: a reader, or a power cut, sees the old file or the new.
 //! - Bytes that were synced are not changed by a later write to other bytes of the file.
-//! - A call that a signal interrupts (EINTR) goes on by itself. The store tries nothing again but for want of room,
-//!   so to it [`io::ErrorKind::Interrupted`] is a failure like any other: in the log it stops the store.
+//! - A call that a signal interrupts (EINTR) goes on by itself. The store tries nothing again but for want of room, so
+//!   to it [`io::ErrorKind::Interrupted`] is a failure like any other: in the log it stops the store.
 
 use std::fmt::Debug;
 use std::io;

@@ -176,8 +176,8 @@ impl SimDisk {
         self.lock().gate.add_fault(fault);
     }
 
-    /// How many calls of any kind there were so far, reading ones and failed ones included; also the number of the next
-    /// one. Calls after the power went do not count.
+    /// How many calls of any kind there were so far, reading ones and failed ones included; also the number of the
+    /// next one. Calls after the power went do not count.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().gate.calls()
