@@ -51,8 +51,9 @@ pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
     for entry in entries {
         let ours = match entry.name.as_str() {
             "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
-            "log" | "snapshot" => {
-                entry.is_dir && storage.list(&root.join(&entry.name)).is_ok_and(|list| list.is_empty())
+            "log" | "snapshot" if entry.is_dir => {
+                let path = root.join(&entry.name);
+                storage.list(&path).map_err(|error| Error::io("list", &path, error))?.is_empty()
             }
             _ => false,
         };

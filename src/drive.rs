@@ -45,6 +45,7 @@ pub(crate) fn join(thread: JoinHandle<()>) {
 }
 
 pub(crate) fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {
+    shared.group.commits_here();
     loop {
         let step = committer.lock().step();
         shared.group.wake();

@@ -183,9 +183,9 @@ pub enum Error {
         namespace: String,
     },
 
-    /// The store is driven by its caller ([`Driver::Caller`](crate::Driver::Caller)), and nobody has committed the
-    /// epoch, so that waiting for it would last for ever.
-    #[error("epoch {epoch} was not committed, and the store is driven by its caller")]
+    /// Nobody else will commit the epoch, so that waiting for it would last for ever: the store is driven by its caller
+    /// ([`Driver::Caller`](crate::Driver::Caller)), or the call was made by a waker, on the thread that commits.
+    #[error("epoch {epoch} was not committed, and waiting for it here would last for ever")]
     NotDriven {
         /// The epoch that was waited for.
         epoch: u64,
@@ -211,8 +211,8 @@ pub enum Error {
         expected: String,
     },
 
-    /// The disk is full. Changes stay in memory, the store retries by itself, and a receipt that
-    /// answered this can be waited for again.
+    /// The disk is full, or a quota or a limit on the size of files is used up. Changes stay in memory, the store
+    /// retries by itself, and a receipt that answered this can be waited for again.
     #[error("no space left for {}", path.display())]
     StorageFull {
         /// The file that was to be written.
@@ -238,7 +238,10 @@ pub enum Error {
 impl Error {
     /// Wraps an operating system error, telling a full disk from every other failure.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
         let (path, source) = (path.to_owned(), Arc::new(source));
         if full { Self::StorageFull { path, source } } else { Self::Io { action, path, source } }
     }

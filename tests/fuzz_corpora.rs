@@ -1,8 +1,8 @@
 //! What the fuzzer looks for is looked for in every input that it has kept, without the fuzzer: fuzz/corpus has the
 //! inputs, fuzz/README.md tells how to go on from them.
 //!
-//! `PLAUDIT_WRITE_SEEDS=1 cargo test --test fuzz_corpora` writes the inputs that a fuzzer starts from: what a real store
-//! has on disk.
+//! `PLAUDIT_WRITE_SEEDS=1 cargo test --test fuzz_corpora` writes the inputs that a fuzzer starts from: what a real
+//! store has on disk.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

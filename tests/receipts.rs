@@ -7,6 +7,7 @@ mod support;
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -358,4 +359,35 @@ fn a_waker_may_close_the_store_while_it_compacts() {
         };
         assert_eq!(state(&store)["likes"].len(), 501);
     }
+}
+
+/// Waits for the committer, on the committer's own thread.
+struct Waits {
+    store: Mutex<Option<Store>>,
+    answer: SyncSender<plaudit::Result<()>>,
+}
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        let Some(store) = self.store.lock().unwrap().take() else { return };
+        store.counters("likes").unwrap().add("from the waker", 1).unwrap();
+        self.answer.send(store.sync()).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_that_waits_is_told_that_it_would_wait_for_ever() {
+    let world = World::new();
+    let store = world.open_threaded(Options { group_window: Duration::from_secs(10), ..options() }).unwrap();
+    let likes = store.counters("likes").unwrap();
+    let (answer, answered) = sync_channel(1);
+    let mut receipt = likes.add("a", 1).unwrap();
+    let waker = Waker::from(Arc::new(Waits { store: Mutex::new(Some(store.clone())), answer }));
+    assert!(poll(&mut receipt, &waker).is_pending());
+    store.sync().unwrap();
+    let answer = answered.recv_timeout(Duration::from_secs(60)).expect("the committer does not wait for itself");
+    // The compactor's thread wakes too, and may wait.
+    assert!(matches!(answer, Ok(()) | Err(Error::NotDriven { .. })), "{answer:?}");
+    assert_eq!(likes.get("from the waker").unwrap(), 1);
+    store.sync().unwrap();
 }

@@ -10,7 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -31,6 +33,8 @@ pub(crate) struct Group {
     eager: bool,
     /// Whether a thread commits. Without one, blocking would last for ever.
     driven: bool,
+    /// The thread that commits, which wakers run on: one that blocks there would wait for itself.
+    committer: OnceLock<ThreadId>,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +73,18 @@ impl Group {
             work_ready: Condvar::new(),
             eager,
             driven,
+            committer: OnceLock::new(),
         }
+    }
+
+    /// Tells that the calling thread commits.
+    pub(crate) fn commits_here(&self) {
+        let _ = self.committer.set(thread::current().id());
+    }
+
+    /// Whether an epoch that the calling thread waits for can become durable meanwhile.
+    fn may_block(&self) -> bool {
+        self.driven && self.committer.get().is_none_or(|committer| *committer != thread::current().id())
     }
 
     pub(crate) fn durable_epoch(&self) -> u64 {
@@ -89,7 +104,7 @@ impl Group {
             if let Some(answer) = progress.answer(epoch) {
                 return answer;
             }
-            if !self.driven {
+            if !self.may_block() {
                 return Err(Error::NotDriven { epoch });
             }
             self.published[(epoch % 2) as usize].wait(&mut progress);
