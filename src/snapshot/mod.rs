@@ -270,11 +270,8 @@ impl Shelf {
     /// Gives a finished and synced generation its name, durably.
     fn publish(&self, storage: &dyn Storage, temporary: &Path, finished: &Path) -> Result<()> {
         storage.rename(temporary, finished).map_err(|e| Error::io("rename", temporary, e))?;
-        // The directory itself may be as new as what is in it.
-        for dir in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
-            storage.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        }
-        Ok(())
+        // The directory itself is durable since the store was created.
+        storage.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
     }
 }
 
