@@ -12,8 +12,8 @@ pub enum Survival {
     Nothing,
     /// All of them, as if everything had just been written back.
     Everything,
-    /// Those before a random moment, over all files and directories, and none after it. A write in that moment comes any
-    /// part of the way.
+    /// Those before a random moment, over all files and directories, and none after it. A write in that moment comes
+    /// any part of the way.
     Prefix,
     /// A random subset, in no order. Writes tear at sectors of 512 bytes. Where a write extended the file, the
     /// new length may be lost, survive in part, or survive without the bytes; zeros or arbitrary bytes are there then.
