@@ -77,10 +77,9 @@ pub(crate) fn recover(
     shard_count: usize,
 ) -> Result<Recovered> {
     let started = clock.monotonic();
-    // What a killed process left in the page cache looks durable and is not. It must be, before anything builds on it.
-    for dir in [&layout.root, &layout.log, &layout.snapshot] {
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-    }
+    // A manifest that a killed process left in the page cache looks durable and is not. It must be, before anything
+    // builds on it. What it names is: the manifest names a segment or a generation only after its directory's sync.
+    storage.sync_dir(&layout.root).map_err(|error| Error::io("sync", &layout.root, error))?;
     let manifest = manifest.read(Manifest::clone);
     let mut report = RecoveryReport::default();
     let shards = Shards::new(shard_count, manifest.hash_seed);

@@ -205,6 +205,22 @@ fn a_snapshot_that_cannot_be_opened_for_now_is_not_taken_for_damaged() {
 }
 
 #[test]
+fn a_backup_without_empty_directories_is_as_safe() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    fill(&store, 0..20);
+    let expected = state(&store);
+    store.close().unwrap();
+    world.disk.remove_dir_all(&path("snapshot")).unwrap();
+    let world = copy(&world);
+    let store = world.open().unwrap();
+    store.compact().unwrap();
+    std::mem::forget(store);
+    let world = World::on(world.disk.power_cut(Survival::Nothing, 0));
+    assert_eq!(state(&world.open().unwrap()), expected);
+}
+
+#[test]
 fn verify_finds_every_damage_in_one_run_and_changes_nothing() {
     let (world, _) = snapshotted(options());
     let verify = |world: &World| Store::verify_in(world.environment(Driver::Caller), ROOT).unwrap();

@@ -136,8 +136,8 @@ impl LogWriter {
             return Err(Error::corrupt(&path, last.last_frame, "the file became shorter after it was read"));
         }
         file.write_all_at(&self.buffer, last.last_frame).map_err(|error| Error::io("write", &path, error))?;
+        // Its name is durable already: the manifest names a segment only after that.
         file.sync().map_err(|error| sync_error(&path, error))?;
-        self.storage.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, error))?;
         let LastSegment { number, end, sealed, .. } = last;
         let (ended, dirty, written) = (true, false, None);
         self.segment = Some(Segment { number, path, file, capacity, end, ended, sealed, dirty, written });
@@ -254,9 +254,9 @@ impl LogWriter {
         let Some(segment) = &mut self.segment else { return Ok(()) };
         segment.ended = true;
         segment.sealed = true;
-        // Only now, because only a sealed segment may be shorter than it was created.
-        segment.file.truncate(segment.end).map_err(|error| Error::io("truncate", &segment.path, error))?;
-        segment.file.sync().map_err(|error| sync_error(&segment.path, error))
+        // Only now, because only a sealed segment may be shorter than it was created. It only gives back room that will
+        // not be used, and the reader takes either length, so it is not synced.
+        segment.file.truncate(segment.end).map_err(|error| Error::io("truncate", &segment.path, error))
     }
 
     /// How many bytes of headers and frames became durable through this writer.

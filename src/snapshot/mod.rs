@@ -272,7 +272,7 @@ impl Shelf {
     /// Gives a finished and synced generation its name, durably.
     fn publish(&self, storage: &dyn Storage, temporary: &Path, finished: &Path) -> Result<()> {
         storage.rename(temporary, finished).map_err(|e| Error::io("rename", temporary, e))?;
-        // The directory itself may be as new as what is in it.
+        // The directory itself may be as new as what is in it, where a backup left out what was empty.
         for dir in [Some(self.dir.as_path()), self.dir.parent()].into_iter().flatten() {
             storage.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         }

@@ -148,6 +148,16 @@ impl SimDisk {
         Self::holding(self.lock().tree.after_power_cut(survival, seed))
     }
 
+    /// The disk that a new process finds when the one that uses this disk is killed now.
+    ///
+    /// Everything that was written is there, as in the operating system's cache, and what was not synced still is not:
+    /// a power cut takes it away like before. Nothing is locked on the new disk, its operations count from 0, and it
+    /// has the same capacity, no faults and no cut ahead. This disk and its open files stay as they are.
+    #[must_use]
+    pub fn process_kill(&self) -> Self {
+        Self::holding(self.lock().tree.after_process_kill())
+    }
+
     /// Lets the power go in the operation of this number: it and every later call fail.
     ///
     /// What of the interrupted operation itself took effect is drawn by `survival` and `seed`: with

@@ -101,8 +101,8 @@ fn counts_with_a_limit() {
 
 #[test]
 fn a_limit_on_the_size_of_files_loses_nothing() {
-    // In blocks of 512 bytes: in one a segment fits and a snapshot soon does not, in the other only segments that reserve
-    // no more than they need.
+    // In blocks of 512 bytes: in one a segment fits and a snapshot soon does not, in the other only segments that
+    // reserve no more than they need.
     for blocks in [300, 40] {
         let dir = tempfile::tempdir().unwrap();
         // Without the trap the process would be killed.

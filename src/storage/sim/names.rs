@@ -10,12 +10,14 @@ pub(super) type NodeId = u64;
 pub(super) const ROOT: NodeId = 0;
 
 /// Links that change together: a rename has two.
+#[derive(Clone)]
 pub(super) struct NameChange {
     pub(super) number: u64,
     pub(super) links: Vec<Link>,
 }
 
 /// What a name stands for from now on.
+#[derive(Clone)]
 pub(super) struct Link {
     pub(super) directory: NodeId,
     pub(super) name: OsString,

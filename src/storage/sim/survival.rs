@@ -12,7 +12,8 @@ pub enum Survival {
     Nothing,
     /// All of them, as if everything had just been written back.
     Everything,
-    /// Those before a random moment, over all files and directories, and none after it.
+    /// Those before a random moment, over all files and directories, and none after it. A write in that moment comes
+    /// any part of the way.
     Prefix,
     /// A random subset, in no order. Writes tear at sectors of 512 bytes. Where a write extended the file, the
     /// new length may be lost, survive in part, or survive without the bytes; zeros or arbitrary bytes are there then.
@@ -76,6 +77,10 @@ impl Lottery {
     pub(super) fn play(&mut self, number: u64, change: &Change, image: &mut Image) {
         match change {
             Change::Write { offset, bytes } if self.survival == Survival::Random => self.tear(*offset, bytes, image),
+            Change::Write { offset, bytes } if self.survival == Survival::Prefix && number == self.first_lost => {
+                let part = self.random.below(bytes.len() as u64) as usize;
+                image.write(*offset, &bytes[..part]);
+            }
             _ if self.keeps(number) => change.apply(image),
             _ => {}
         }

@@ -84,6 +84,34 @@ fn a_prefix_keeps_operations_up_to_one_moment_over_all_files() {
 }
 
 #[test]
+fn a_prefix_may_end_within_a_write() {
+    let (disk, file) = disk_with(b"....");
+    file.write_all_at(b"123", 0).unwrap();
+    let seen: BTreeSet<_> = (0..100).map(|seed| contents(&disk.power_cut(Survival::Prefix, seed))).collect();
+    assert_eq!(seen, [&b"...."[..], b"1...", b"12..", b"123."].map(<[u8]>::to_vec).into());
+}
+
+#[test]
+fn a_killed_process_leaves_what_it_wrote_and_nothing_more_durable() {
+    let (disk, file) = disk_with(b"old");
+    file.write_all_at(b"new", 0).unwrap();
+    let removed = disk.create(path("/removed")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.remove_file(path("/removed")).unwrap();
+    disk.set_capacity(Some(3));
+    let lock = disk.try_lock(path("/f")).unwrap();
+    disk.cut_power_at(0, Survival::Nothing, 0);
+    let next = disk.process_kill();
+    assert_eq!((contents(&next), next.files(), next.operations()), (b"new".to_vec(), vec!["/f".into()], 0));
+    assert!(next.try_lock(path("/f")).unwrap().is_some());
+    let after = next.power_cut(Survival::Nothing, 0);
+    assert_eq!((contents(&after), after.files().len()), (b"old".to_vec(), 2), "nothing became durable");
+    next.open(path("/f")).unwrap().write_all_at(b"next", 0).unwrap_err();
+    assert_eq!(contents(&disk), b"new", "the old disk stays as it is");
+    drop((removed, lock));
+}
+
+#[test]
 fn a_random_cut_tears_writes_at_sectors() {
     let (disk, file) = disk_with(&[0; 4096]);
     file.write_all_at(&[1; 2000], 100).unwrap();

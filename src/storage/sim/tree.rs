@@ -75,6 +75,15 @@ impl Tree {
         Self { current: names.clone(), durable: names, files, unsynced: Vec::new(), ..*self }
     }
 
+    /// What the next process finds when the one that has the files open is killed.
+    pub(super) fn after_process_kill(&self) -> Self {
+        let files = self.files.iter().map(|(node, file)| (*node, file.copy())).collect();
+        let (current, durable, unsynced) = (self.current.clone(), self.durable.clone(), self.unsynced.clone());
+        let mut tree = Self { current, durable, files, unsynced, ..*self };
+        tree.forget_unreachable();
+        tree
+    }
+
     pub(super) fn node(&self, path: &Path) -> io::Result<NodeId> {
         let mut node = ROOT;
         for name in components(path) {
