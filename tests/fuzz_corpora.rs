@@ -124,6 +124,12 @@ fn files(world: &World) -> Vec<Stored> {
     world.files().into_iter().map(stored).collect()
 }
 
+/// What a run that ended early leaves beside a store.
+fn leftovers() -> [Stored; 2] {
+    ["log/00000000000000000001.log.tmp", "snapshot/00000000000000000001.tmp"]
+        .map(|path| Stored { path: path.into(), bytes: b"unfinished".to_vec() })
+}
+
 /// The inputs that a target starts from.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let all: Vec<Stored> = stores().into_iter().flatten().collect();
@@ -150,7 +156,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             generations.chain(blocks).chain(lists).collect()
         }
         "manifest" => of("MANIFEST").map(<[u8]>::to_vec).collect(),
-        "directory" => stores().iter().map(|files| fuzzing::pack(files)).collect(),
+        "directory" => stores().iter().map(|files| fuzzing::pack(&[&files[..], &leftovers()].concat())).collect(),
         "csv" => [
             // The first character says whether a header is put before the rest.
             "01,a,1\n2,b,-3\n",

@@ -106,6 +106,8 @@ fn repaired_generation(data: &[u8]) {
     let whole = read(&meta, &bytes).expect("a generation that was repaired is read");
     let counters: usize = whole.iter().filter_map(|(.., entries)| entries.as_ref().ok()).map(Vec::len).sum();
     assert!(counters as u64 <= meta.counters);
+    let of_another = GenerationMeta { digest: !meta.digest, ..meta };
+    assert!(read(&of_another, &bytes).is_err(), "a file of the same length and another digest is noticed");
     if damage != 0 {
         let at = usize::from(u16::from_le_bytes([at_low, at_high])) % bytes.len();
         bytes[at] ^= damage;
