@@ -164,12 +164,19 @@ impl Shards {
         if word & HALTED == 0 { Ok(word) } else { Err(Refusal::Halted) }
     }
 
-    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When the word is another by now,
-    /// either somebody else was first, or the committer has advanced and takes the change anyway.
+    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When another epoch is open by now, the
+    /// committer has advanced and takes the change anyway. A halt that comes in between must not keep the mark away: a
+    /// snapshot that saw the change would not wait for its epoch.
     #[inline]
-    fn mark_dirty(&self, word: u64) -> bool {
-        word & DIRTY == 0
-            && self.epoch.compare_exchange(word, word | DIRTY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    fn mark_dirty(&self, mut word: u64) -> bool {
+        let number = word & NUMBER;
+        while word & DIRTY == 0 && word & NUMBER == number {
+            match self.epoch.compare_exchange(word, word | DIRTY, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(found) => word = found,
+            }
+        }
+        false
     }
 
     /// A counter's value, `None` when it is absent.
