@@ -18,6 +18,7 @@ use crate::shard::{self, NamespaceId, Place, Shards};
 use crate::snapshot::block::MIN_ENTRY_BYTES;
 use crate::snapshot::{Homes, Malformed};
 use crate::storage::Storage;
+use crate::sync::scope;
 
 const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the store with more shards";
 
@@ -166,7 +167,7 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
                 .map_err(|malformed| reader.corrupt_block(index, malformed))
         })
     };
-    std::thread::scope(|scope| {
+    scope(|scope| {
         let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX));
         let loaders: Vec<_> = starts.map(|from| scope.spawn(move || load(from))).collect();
         loaders
