@@ -178,8 +178,8 @@ fn model_every_waiter_is_woken_by_its_epoch() {
     });
 }
 
-/// A future is polled once while the committer publishes its epoch. It is ready, or it is woken. Fails when `poll` looks
-/// for the answer before it takes the lock, or when `publish` keeps the wakers that it answers.
+/// A future is polled once while the committer publishes its epoch. It is ready, or it is woken. Fails when `poll`
+/// looks for the answer before it takes the lock, or when `publish` keeps the wakers that it answers.
 #[test]
 fn model_a_future_is_ready_or_woken() {
     struct Flag(AtomicBool);
@@ -251,9 +251,9 @@ fn model_a_sync_ends_the_committers_window() {
     });
 }
 
-/// A thread of the store panics beside a change that is waited for and a subscriber. Both are answered, with the reason.
-/// Fails when `drive::spawn` does not catch the panic, when `poison` halts before it stores the reason, or when it does
-/// not end the subscriptions.
+/// A thread of the store panics beside a change that is waited for and a subscriber. Both are answered, with the
+/// reason. Fails when `drive::spawn` does not catch the panic, when `poison` halts before it stores the reason, or
+/// when it does not end the subscriptions.
 #[test]
 fn model_a_thread_that_dies_leaves_nobody_asleep() {
     check(|| {
@@ -333,7 +333,8 @@ fn model_an_add_beside_a_close_is_refused_or_durable() {
 }
 
 /// A batch over both shards of a whole store, beside a sync and a power cut. It is on the disk whole or not at all.
-/// Fails as `model_a_batch_over_two_shards_is_in_one_epoch` does, and when `Committer::seal` collects before it advances.
+/// Fails as `model_a_batch_over_two_shards_is_in_one_epoch` does, and when `Committer::seal` collects before it
+/// advances.
 #[test]
 fn model_a_batch_beside_the_committer_is_durable_whole() {
     check(|| {

@@ -2,9 +2,9 @@
 //! acknowledged is there, everyone who waits is answered, and subscribers are told what happened.
 //!
 //! shuttle runs the whole engine on the simulated disk and chooses at every lock, atomic and wait which thread goes on:
-//! at random, and by the PCT algorithm, which needs few schedules for faults that need few preemptions. Schedules end in
-//! different ways: the store is closed or dropped beside its callers, the power goes at any operation, a sync fails, or
-//! the committer's thread dies; and the disk may be full for a while. It is compiled for shuttle only:
+//! at random, and by the PCT algorithm, which needs few schedules for faults that need few preemptions. Schedules end
+//! in different ways: the store is closed or dropped beside its callers, the power goes at any operation, a sync
+//! fails, or the committer's thread dies; and the disk may be full for a while. It is compiled for shuttle only:
 //!
 //! `RUSTFLAGS="--cfg shuttle" cargo test --release --target-dir target/shuttle --test schedules -- --nocapture`
 //!

@@ -93,8 +93,8 @@ enum State {
     Gathering { since: Option<Duration> },
     /// A sealed epoch is encoded and waits to be written.
     Writing { epoch: u64, time_ms: u64, retry_at: Duration },
-    /// Within a seal or a write. Whoever finds it knows that there was a panic (a clock's or a disk's code may): what is
-    /// in the log cannot be told any more, and to write the epoch once more would put it there twice.
+    /// Within a seal or a write. Whoever finds it knows that there was a panic (a clock's or a disk's code may): what
+    /// is in the log cannot be told any more, and to write the epoch once more would put it there twice.
     Broken,
 }
 

@@ -164,9 +164,9 @@ impl Shards {
         if word & HALTED == 0 { Ok(word) } else { Err(Refusal::Halted) }
     }
 
-    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When another epoch is open by now, the
-    /// committer has advanced and takes the change anyway. A halt that comes in between must not keep the mark away: a
-    /// snapshot that saw the change would not wait for its epoch.
+    /// Notes that the epoch of `word` has changes; `true` for the first to say so. When another epoch is open by now,
+    /// the committer has advanced and takes the change anyway. A halt that comes in between must not keep the mark
+    /// away: a snapshot that saw the change would not wait for its epoch.
     #[inline]
     fn mark_dirty(&self, mut word: u64) -> bool {
         let number = word & NUMBER;
