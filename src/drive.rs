@@ -1,11 +1,12 @@
 //! The threads of a store: one drives the committer, one the compactor.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use crate::commit::{Committer, Shared, Step};
 use crate::compaction::Compactor;
 use crate::error::{Error, Result, panic_message};
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 
 /// Wakes the compactor's thread.
@@ -30,17 +31,17 @@ pub(crate) fn spawn(
             shared.group.wake();
         }
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(format!("plaudit-{name}"))
         .spawn(guarded)
-        .map_err(|error| Error::Thread { thread: name, source: std::sync::Arc::new(error) })
+        .map_err(|error| Error::Thread { thread: name, source: Arc::new(error) })
 }
 
 /// Waits for a thread, unless it is the calling one: a waker that the committer calls may drop the last handle. A
 /// panic was reported as poison by the thread itself.
-pub(crate) fn join(thread: JoinHandle<()>) {
-    if thread.thread().id() != std::thread::current().id() {
-        let _ = thread.join();
+pub(crate) fn join(handle: JoinHandle<()>) {
+    if handle.thread().id() != thread::current().id() {
+        let _ = handle.join();
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
@@ -30,6 +29,7 @@ use crate::storage::sim::{SimClock, SimDisk};
 use crate::storage::{RealStorage, Storage, StorageLock};
 use crate::subscription::{Subscribers, Subscription};
 use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
 
 /// What a store runs on: a disk, a clock, and who drives its committer.
 ///

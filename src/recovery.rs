@@ -19,6 +19,7 @@ use crate::shard::{self, NamespaceId, Place, Shards};
 use crate::snapshot::block::MIN_ENTRY_BYTES;
 use crate::snapshot::{Homes, Malformed};
 use crate::storage::Storage;
+use crate::sync::{scope, spawn_scoped};
 
 const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the store with more shards";
 
@@ -174,11 +175,11 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
                 .map_err(|malformed| reader.corrupt_block(index, malformed))
         })
     };
-    std::thread::scope(|scope| {
+    scope(|scope| {
         // The first part is this thread's own, so that a small generation starts no thread; and so is a part for
         // which the system gives none.
         let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX)).skip(1);
-        let start = |from| std::thread::Builder::new().spawn_scoped(scope, move || load(from)).map_err(|_| from);
+        let start = |from| spawn_scoped(scope, move || load(from)).map_err(|_| from);
         let loaders: Vec<_> = starts.map(start).collect();
         let first = load(0);
         loaders.into_iter().fold(first, |loaded, loader| {

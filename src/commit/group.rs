@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
 
 /// The shared state of group commit.

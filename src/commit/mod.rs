@@ -93,6 +93,9 @@ enum State {
     Gathering { since: Option<Duration> },
     /// A sealed epoch is encoded and waits to be written.
     Writing { epoch: u64, time_ms: u64, retry_at: Duration },
+    /// Within a seal or a write. Whoever finds it knows that there was a panic (a clock's or a disk's code may): what
+    /// is in the log cannot be told any more, and to write the epoch once more would put it there twice.
+    Broken,
 }
 
 /// The one writer of the log.
@@ -128,6 +131,10 @@ impl Committer {
     pub(crate) fn step(&mut self) -> Step {
         let now = self.shared.clock.monotonic();
         match self.state {
+            State::Broken => {
+                self.broken();
+                Step::Stopped
+            }
             _ if self.shared.shards.is_halted() => Step::Stopped,
             State::Gathering { since } => self.gather(since, now),
             State::Writing { retry_at, .. } if now < retry_at => Step::Retry(retry_at - now),
@@ -157,6 +164,7 @@ impl Committer {
     /// Takes the open epoch from the shards and makes a frame of it.
     fn seal(&mut self, now: Duration) -> Step {
         self.last_seal = now;
+        self.state = State::Broken;
         let epoch = self.shared.shards.advance();
         if self.shared.shards.collect(epoch, &mut self.collected) == 0 {
             self.published(epoch);
@@ -176,6 +184,7 @@ impl Committer {
     }
 
     fn write(&mut self, epoch: u64, time_ms: u64) -> Step {
+        self.state = State::Broken;
         match self.try_write(epoch, time_ms) {
             Ok(()) => {
                 self.published(epoch);
@@ -225,9 +234,7 @@ impl Committer {
     ///
     /// [`Error::StorageFull`] while that epoch waits for room, and whatever else keeps it from being written.
     pub(crate) fn begin_snapshot(&mut self) -> Result<u64> {
-        if let State::Writing { epoch, time_ms, .. } = self.state {
-            self.finish(epoch, time_ms)?;
-        }
+        self.finish()?;
         match self.log.open_segment() {
             OpenSegment::None => return Ok(self.log.next_segment()),
             OpenSegment::Empty => {}
@@ -289,31 +296,32 @@ impl Committer {
         if let Some(stopped) = self.shared.group.stopped() {
             return Err(stopped);
         }
-        if let State::Writing { epoch, time_ms, .. } = self.state {
-            self.finish(epoch, time_ms)?;
-        }
+        self.finish()?;
         // Whether the epoch is marked as dirty says nothing here: a change that met a halt may not have come to it.
         self.seal(self.shared.clock.monotonic());
-        match self.state {
-            State::Writing { epoch, time_ms, .. } => self.finish(epoch, time_ms),
-            State::Gathering { .. } => Ok(()),
-        }
+        self.finish()
     }
 
     /// Ends the log with a seal, after [`Committer::halt`]. Nothing is written any more, whatever the result. What is
     /// not committed by now is given up.
     pub(crate) fn close(&mut self) -> Result<()> {
-        let committed = matches!(self.state, State::Gathering { .. });
-        self.state = State::Gathering { since: None };
         self.shared.shards.halt();
-        match self.shared.group.stopped() {
-            Some(stopped) => Err(stopped),
-            None if committed => self.seal_log().map_err(Error::no_longer_temporary),
-            None => Err(self.shared.group.blocked().unwrap_or(Error::Closed)),
+        let state = std::mem::replace(&mut self.state, State::Gathering { since: None });
+        match (self.shared.group.stopped(), state) {
+            (Some(stopped), _) => Err(stopped),
+            (None, State::Gathering { .. }) => self.seal_log().map_err(Error::no_longer_temporary),
+            (None, State::Writing { .. }) => Err(self.shared.group.blocked().unwrap_or(Error::Closed)),
+            (None, State::Broken) => Err(self.broken()),
         }
     }
 
-    fn finish(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
+    /// Writes the epoch that is sealed already, if there is one.
+    fn finish(&mut self) -> Result<()> {
+        let (epoch, time_ms) = match self.state {
+            State::Gathering { .. } => return Ok(()),
+            State::Writing { epoch, time_ms, .. } => (epoch, time_ms),
+            State::Broken => return Err(self.broken()),
+        };
         if let Some(stopped) = self.shared.group.stopped() {
             return Err(stopped);
         }
@@ -324,5 +332,12 @@ impl Committer {
                 Err(group.stopped().or_else(|| group.blocked()).unwrap_or(Error::Closed))
             }
         }
+    }
+
+    /// Stops the store after a panic, and tells why it stopped.
+    fn broken(&self) -> Error {
+        let what = "while an epoch was on its way to the log".to_owned();
+        self.shared.poison(Error::Panicked { thread: "committer", what });
+        self.shared.group.stopped().unwrap_or(Error::Closed)
     }
 }
