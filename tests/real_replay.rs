@@ -231,7 +231,8 @@ fn processes_that_are_killed_count_every_event_once() {
     }
     println!("{figures:?}, nothing lost or counted twice");
     assert_eq!(figures.kills + figures.too_late, kills);
-    assert!(kills < KILLS_OF_A_STORE || figures.in_compactions > 0, "no kill met a compaction: {figures:?}");
+    // A few kills may all miss what takes milliseconds.
+    assert!(kills < 100 || figures.in_compactions > 0, "no kill met a compaction: {figures:?}");
 }
 
 /// Kills processes over one store, and counts it to the end.
@@ -293,8 +294,8 @@ fn kill_one(victim: Victim, store: &Path, acks: &Path, target: usize, random: &m
     if matches!(victim, Victim::Compacting | Victim::Snapshot) {
         wait_until(&|| !unfinished(store).is_subset(&before));
     }
-    // Soon, or when what was begun may have been published.
-    let longest_us = if random.below(2) == 0 { 30_000 } else { 300_000 };
+    // At once, or soon, or when what was begun may have been published.
+    let longest_us = [1, 30_000, 300_000][random.below(3) as usize];
     thread::sleep(Duration::from_micros(random.below(longest_us)));
     let alive = child.try_wait().unwrap().is_none();
     child.kill().unwrap();
