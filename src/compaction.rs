@@ -29,8 +29,8 @@ use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;
 use crate::sync::Mutex;
 
-/// What a segment of an earlier run counts for beside its frames: a store that is opened often and changed little is
-/// made of many small files, each with its cost on the disk and at open.
+/// What a segment counts for beside its frames: the log of a store that is opened often and changed little, or that has
+/// little room, is many small files, each with its cost on the disk and at open.
 const SEGMENT_COST_BYTES: u64 = 64 << 10;
 
 /// How long compaction is left alone after it failed. Doubled with each failure in a row.
@@ -67,7 +67,6 @@ pub(crate) struct CompactorParts {
     pub(crate) threshold_bytes: u64,
     pub(crate) generations_kept: usize,
     pub(crate) replayed_bytes: u64,
-    pub(crate) replayed_segments: u64,
     pub(crate) damaged: Vec<u64>,
 }
 
@@ -82,7 +81,7 @@ impl Compactor {
             homes,
             threshold_bytes: parts.threshold_bytes,
             generations_kept: parts.generations_kept,
-            log_offset: i128::from(parts.replayed_bytes) + i128::from(SEGMENT_COST_BYTES * parts.replayed_segments),
+            log_offset: i128::from(parts.replayed_bytes),
             damaged: parts.damaged,
             not_before: Duration::ZERO,
             retry_after: RETRY_AFTER,
@@ -91,12 +90,19 @@ impl Compactor {
 
     /// Whether the log has outgrown the last snapshot, or that snapshot is damaged.
     pub(crate) fn is_due(&self) -> bool {
-        if self.shared.clock.monotonic() < self.not_before {
+        let now = self.shared.clock.monotonic();
+        // A clock that has gone back does not keep it waiting.
+        if now < self.not_before && self.not_before - now <= RETRY_AFTER_AT_MOST {
             return false;
         }
-        let last = self.shared.manifest.read(|manifest| manifest.generations.last().map_or(0, |last| last.meta.bytes));
+        let (last_bytes, segments) = self.shared.manifest.read(|manifest| {
+            let last = manifest.generations.last();
+            let from = last.map_or(manifest.first_segment, |last| last.log_from);
+            (last.map_or(0, |last| last.meta.bytes), manifest.last_segment.saturating_sub(from))
+        });
         let log = i128::from(self.shared.meter.log_bytes_written()) + self.log_offset;
-        !self.damaged.is_empty() || log > i128::from(self.threshold_bytes.max(last))
+        let cost = log + i128::from(segments) * i128::from(SEGMENT_COST_BYTES);
+        !self.damaged.is_empty() || cost > i128::from(self.threshold_bytes.max(last_bytes))
     }
 
     /// Makes a snapshot, step by step, unless `cancelled` says to stop. `drive` is called for an epoch that must become
@@ -126,7 +132,7 @@ impl Compactor {
                 Progress::Settle(epoch) => {
                     self.shared.group.request(epoch);
                     drive(epoch)?;
-                    self.shared.group.wait(epoch)?;
+                    self.shared.group.wait_unless(cancelled, epoch)?;
                 }
                 Progress::Done => return self.publish(compaction),
             }

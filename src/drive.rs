@@ -46,7 +46,7 @@ pub(crate) fn join(handle: JoinHandle<()>) {
 }
 
 pub(crate) fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {
-    shared.group.commits_here();
+    shared.group.set_committer();
     loop {
         let step = committer.lock().step();
         shared.group.wake();

@@ -154,7 +154,6 @@ impl Engine {
             threshold_bytes: options.compaction_threshold_bytes,
             generations_kept: options.generations_kept,
             replayed_bytes: report.log_bytes,
-            replayed_segments: report.segments,
             damaged: report.damaged_generations.iter().map(|(number, _)| *number).collect(),
         };
         let engine = Self {
@@ -349,15 +348,19 @@ impl Engine {
     fn make_durable(&self, epoch: u64) -> Result<()> {
         self.shared.group.request(epoch);
         if self.driver == Driver::Caller {
-            self.drive_to(epoch)?;
+            let driven = self.drive_to(epoch);
+            self.shared.group.wake();
+            driven?;
         }
         self.shared.group.wait(epoch)
     }
 
-    /// Steps the committer until `epoch` is durable or it has to pause.
+    /// Steps the committer until `epoch` is durable or it has to pause. Whoever calls it calls [`Group::wake`] once
+    /// no lock is held.
     fn drive_to(&self, epoch: u64) -> Result<()> {
         while self.shared.group.durable_epoch() < epoch {
-            match self.step() {
+            let step = self.committer.lock().step();
+            match step {
                 Step::Again => {}
                 Step::Stopped => return Err(self.halted()),
                 Step::Idle | Step::Gather(_) | Step::Retry(_) => break,
@@ -375,6 +378,10 @@ impl Engine {
 
     pub(crate) fn compact(&self) -> Result<()> {
         self.check_running()?;
+        if self.shared.group.is_committer() {
+            // A compaction that runs waits for this thread.
+            return Err(Error::NotDriven { epoch: self.shared.shards.newest_epoch() });
+        }
         let mut compactor = self.compactor.lock();
         let ended = || self.alarm.is_ended();
         let drive = |epoch| if self.driver == Driver::Caller { self.drive_to(epoch) } else { Ok(()) };
@@ -386,7 +393,7 @@ impl Engine {
 
     /// Whether the log has outgrown the last snapshot. For whoever drives the store.
     pub(crate) fn is_compaction_due(&self) -> bool {
-        self.compactor.lock().is_due()
+        !self.shared.group.is_committer() && self.compactor.lock().is_due()
     }
 
     pub(crate) fn subscribe(&self, capacity: usize) -> Subscription {
@@ -449,6 +456,7 @@ impl Engine {
     fn end(&self) -> Result<()> {
         self.alarm.end();
         self.shared.group.request_stop();
+        self.shared.group.recheck();
         // A compaction holds this lock until it sees that the store has ended.
         let compactor = self.compactor.lock();
         let closed = self.committer.lock().close();

@@ -211,11 +211,23 @@ pub enum Error {
         expected: String,
     },
 
-    /// The disk is full, or a quota or a limit on the size of files is used up. Changes stay in memory, the store
-    /// retries by itself, and a receipt that answered this can be waited for again.
+    /// The disk is full, or a quota or a limit on the size of files is used up (where SIGXFSZ is not ignored, such a
+    /// limit kills the process instead). Changes stay in memory, the store retries by itself, and a receipt that
+    /// answered this can be waited for again.
     #[error("no space left for {}", path.display())]
     StorageFull {
         /// The file that was to be written.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+
+    /// The process, or the system, has no file descriptor left. Changes stay in memory, and the store retries by
+    /// itself.
+    #[error("no file descriptor is left for {}", path.display())]
+    NoDescriptor {
+        /// The file or directory that was to be opened.
         path: PathBuf,
         /// The operating system's error.
         #[source]
@@ -236,20 +248,29 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an operating system error, telling a full disk from every other failure.
+    /// Wraps an operating system error, telling a full disk and a want of descriptors from every other failure.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let full = matches!(
+        let is_full = matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
+        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        let is_without_descriptor = source.raw_os_error().is_some_and(|code| none_left.contains(&code));
         let (path, source) = (path.to_owned(), Arc::new(source));
-        if full { Self::StorageFull { path, source } } else { Self::Io { action, path, source } }
+        if is_full {
+            Self::StorageFull { path, source }
+        } else if is_without_descriptor {
+            Self::NoDescriptor { path, source }
+        } else {
+            Self::Io { action, path, source }
+        }
     }
 
     /// The same failure where nobody tries again.
     pub(crate) fn no_longer_temporary(self) -> Self {
         match self {
             Self::StorageFull { path, source } => Self::Io { action: "write", path, source },
+            Self::NoDescriptor { path, source } => Self::Io { action: "open", path, source },
             other => other,
         }
     }
@@ -264,18 +285,12 @@ impl Error {
         matches!(self, Self::StorageFull { .. })
     }
 
-    /// Whether all that is missing is something that may come back by itself: room on the disk, or file descriptors.
-    /// Changes then stay in memory, the store goes on trying, and a receipt that answered this can be waited for again.
+    /// Whether all that is missing is something that may come back by itself: room on the disk, or a file descriptor.
+    /// Where changes wait for it, they stay in memory, the store goes on trying, and a receipt that answered this can
+    /// be waited for again.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        match self {
-            Self::StorageFull { .. } => true,
-            Self::Io { action: "create", source, .. } => {
-                let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-                source.raw_os_error().is_some_and(|code| none_left.contains(&code))
-            }
-            _ => false,
-        }
+        matches!(self, Self::StorageFull { .. } | Self::NoDescriptor { .. })
     }
 
     /// Whether damage on disk is what stopped the call.
@@ -305,12 +320,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_want_of_room_or_of_descriptors_is_temporary_and_a_failed_sync_never_is() {
-        let error = |action, code: Errno| {
-            Error::io(action, Path::new("log"), io::Error::from_raw_os_error(code.raw_os_error())).is_temporary()
+    fn a_want_of_room_or_of_descriptors_is_temporary() {
+        let error = |code: Errno| {
+            let source = io::Error::from_raw_os_error(code.raw_os_error());
+            Error::io("write", Path::new("log"), source)
         };
-        assert!(error("write", Errno::NOSPC) && error("write", Errno::DQUOT));
-        assert!(error("create", Errno::MFILE) && error("create", Errno::NFILE));
-        assert!(!error("create", Errno::IO) && !error("sync", Errno::IO) && !error("sync", Errno::MFILE));
+        for code in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::MFILE, Errno::NFILE] {
+            assert!(error(code).is_temporary() && !error(code).no_longer_temporary().is_temporary());
+        }
+        assert!(!error(Errno::IO).is_temporary());
     }
 }

@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::options::{AtBound, CounterOptions};
@@ -361,9 +362,22 @@ fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<(), U
     drop(file);
     storage.rename(&temporary, &path).map_err(unknown("rename"))?;
     // From here on the new manifest may be what a crash leaves, so not even a full disk can be tried again.
-    storage.sync_dir(dir).map_err(|error| {
-        UpdateFailure::Unknown(Error::Io { action: "sync", path: dir.to_owned(), source: Arc::new(error) })
-    })
+    let synced = sync_dir_with_patience(storage, dir);
+    synced.map_err(|error| UpdateFailure::Unknown(error.no_longer_temporary()))
+}
+
+/// To sync a directory takes a descriptor. Without one nothing was synced yet, so that trying again is right.
+fn sync_dir_with_patience(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let sync = || storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error));
+    for _ in 1..TRIES {
+        match sync() {
+            Err(Error::NoDescriptor { .. }) => std::thread::sleep(PAUSE),
+            synced => return synced,
+        }
+    }
+    sync()
 }
 
 #[cfg(test)]

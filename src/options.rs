@@ -41,7 +41,7 @@ pub struct Options {
     pub segment_bytes: u64,
 
     /// A compaction starts when the log since the last snapshot has outgrown both this many bytes and the snapshot's
-    /// size. It bounds the disk space and the time that opening takes. A segment of an earlier run counts for 64 KiB
+    /// size. It bounds the disk space and the time that opening takes. A segment counts for 64 KiB
     /// beside its frames. A program that is always closed before a compaction ends calls
     /// [`Store::compact`](crate::Store::compact) when one [is due](crate::Store::is_compaction_due).
     ///

@@ -161,7 +161,7 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     let threads = if meta.blocks > 1 { cores() } else { 1 };
     let per_thread = meta.blocks.div_ceil(threads).max(1);
     let load = |from: u64| {
-        reader.read_blocks(from..meta.blocks.min(from + per_thread), &mut |index, block| {
+        reader.read_blocks(from..meta.blocks.min(from.saturating_add(per_thread)), &mut |index, block| {
             let namespace = block.namespace();
             let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
             if !known.check(namespace).map_err(refused)? {

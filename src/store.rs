@@ -249,6 +249,9 @@ impl Store {
     /// [`Error::Closed`](crate::Error::Closed), and changed nothing. After any other, such as
     /// [`Error::Poisoned`](crate::Error::Poisoned), it is closed, and what was not durable before may be lost.
     ///
+    /// This handle is given up in any case: whoever means to try again keeps a clone. Without any other handle the
+    /// store closes after such an error too, and what was not durable is lost.
+    ///
     /// Closing a store that a clone has closed is no error, and waits until that is done. A compaction that runs is
     /// given up; when it is just verifying its snapshot, that is waited for.
     pub fn close(self) -> Result<()> {

@@ -117,6 +117,8 @@ fn verify_generation(homes: &Homes, manifest: &Manifest, meta: &GenerationMeta) 
 fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, report: &mut VerifyReport) -> Result<()> {
     let there: BTreeSet<u64> = segment_numbers(storage, layout)?.into_iter().collect();
     let mut before = None;
+    // How far the log reaches, unless its end is damaged. A log without a segment reaches nowhere.
+    let mut reach = (manifest.last_segment < manifest.first_segment).then_some((0, 0));
     let mut number = manifest.first_segment;
     while number <= manifest.last_segment {
         if !there.contains(&number) {
@@ -130,10 +132,8 @@ fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, repor
             Ok(end) => {
                 before = Some((end.chain, end.last_epoch));
                 report.dropped_bytes += end.dropped_bytes;
-                if number == manifest.last_segment
-                    && let Err(error) = check_reach(layout, manifest, end.last_epoch, end.end)
-                {
-                    report.problem(error)?;
+                if number == manifest.last_segment {
+                    reach = Some((end.last_epoch, end.end));
                 }
                 let (frames, bytes, sealed) = (end.frames, end.end, end.sealed);
                 report.segments.push(SegmentReport { number, frames, bytes, sealed });
@@ -147,6 +147,8 @@ fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, repor
         }
         number += 1;
     }
+    let reaches = reach.map_or(Ok(()), |(last_epoch, end)| check_reach(layout, manifest, last_epoch, end));
+    reaches.or_else(|error| report.problem(error))?;
     check_later_segments(storage, layout, manifest).or_else(|error| report.problem(error))
 }
 

@@ -184,6 +184,26 @@ fn close_on_a_full_disk_says_so_and_the_store_stays_open() {
 }
 
 #[test]
+fn a_compaction_does_not_give_up_room_that_is_reserved() {
+    let world = World::new();
+    let options = || Options { segment_bytes: 1 << 20, ..options() };
+    let store = world.open_with(options()).unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("a", 1).unwrap();
+    store.sync().unwrap();
+    // Room for a small segment and the snapshot, and not for another one that reserves as much.
+    world.disk.set_capacity(Some((1 << 20) + 16_000));
+    assert!(store.compact().unwrap_err().is_storage_full());
+    for n in 0..60 {
+        likes.add(format!("{n:->1000}"), 1).unwrap();
+    }
+    store.sync().unwrap();
+    store.close().unwrap();
+    world.disk.set_capacity(None);
+    assert_eq!(state(&world.open_with(options()).unwrap())["likes"].len(), 61);
+}
+
+#[test]
 fn the_room_that_a_segment_reserves_does_not_keep_a_change_out() {
     let world = World::new();
     let options = || Options { segment_bytes: 1 << 20, ..options() };

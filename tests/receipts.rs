@@ -361,6 +361,27 @@ fn a_waker_may_close_the_store_while_it_compacts() {
     }
 }
 
+/// Closes the store, and says how that went.
+struct Closes(Mutex<Option<Store>>);
+
+impl Wake for Closes {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().unwrap().take().unwrap().close().unwrap();
+    }
+}
+
+#[test]
+fn a_waker_may_close_the_store_in_a_compaction_of_the_callers() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let mut receipt = store.counters("likes").unwrap().add("a", 1).unwrap().detach();
+    let waker = Waker::from(Arc::new(Closes(Mutex::new(Some(store.clone())))));
+    assert!(poll(&mut receipt, &waker).is_pending());
+    store.compact().unwrap();
+    assert!(matches!(store.sync(), Err(Error::Closed)));
+    assert!(matches!(poll(&mut receipt, &waker), Poll::Ready(Ok(()))));
+}
+
 /// Waits for the committer, on the committer's own thread.
 struct Waits {
     store: Mutex<Option<Store>>,

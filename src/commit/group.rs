@@ -77,14 +77,19 @@ impl Group {
         }
     }
 
-    /// Tells that the calling thread commits.
-    pub(crate) fn commits_here(&self) {
+    /// Notes that the calling thread commits.
+    pub(crate) fn set_committer(&self) {
         let _ = self.committer.set(thread::current().id());
+    }
+
+    /// Whether the calling thread is the one that commits, in a waker.
+    pub(crate) fn is_committer(&self) -> bool {
+        self.committer.get().is_some_and(|committer| *committer == thread::current().id())
     }
 
     /// Whether an epoch that the calling thread waits for can become durable meanwhile.
     fn may_block(&self) -> bool {
-        self.driven && self.committer.get().is_none_or(|committer| *committer != thread::current().id())
+        self.driven && !self.is_committer()
     }
 
     pub(crate) fn durable_epoch(&self) -> u64 {
@@ -93,6 +98,11 @@ impl Group {
 
     /// Blocks until `epoch` is durable.
     pub(crate) fn wait(&self, epoch: u64) -> Result<()> {
+        self.wait_unless(&|| false, epoch)
+    }
+
+    /// Blocks until `epoch` is durable, or `cancelled` holds, which is asked again at [`Group::recheck`].
+    pub(crate) fn wait_unless(&self, cancelled: &dyn Fn() -> bool, epoch: u64) -> Result<()> {
         if self.durable_epoch() >= epoch {
             return Ok(());
         }
@@ -103,6 +113,9 @@ impl Group {
         loop {
             if let Some(answer) = progress.answer(epoch) {
                 return answer;
+            }
+            if cancelled() {
+                return Err(Error::Closed);
             }
             if !self.may_block() {
                 return Err(Error::NotDriven { epoch });
@@ -179,6 +192,13 @@ impl Group {
         let answered = std::mem::take(&mut progress.wakers);
         progress.ready.extend(answered.into_values());
         drop(progress);
+        self.recheck();
+    }
+
+    /// Lets waits ask again whether they are cancelled.
+    pub(crate) fn recheck(&self) {
+        // Whoever has just found no answer is asleep once the lock is free.
+        drop(self.progress.lock());
         for published in &self.published {
             published.notify_all();
         }

@@ -6,7 +6,7 @@
 //! ```text
 //! Gathering --window over, or asked--> advance, collect, encode --> Writing --write, sync--> publish --> Gathering
 //!                                                                   |   ^
-//!                                                            disk full   retry
+//!                                                              no room   retry
 //! ```
 //!
 //! Any other failure poisons: the shards are halted, the reason is kept, every waiter is answered with it.
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::log::{LogWriter, OpenSegment};
+use crate::log::{LogWriter, OpenSegment, Reserve};
 use crate::manifest::{Manifest, ManifestFile, UpdateFailure};
 use crate::options::Durability;
 use crate::shard::{Pending, Shards};
@@ -30,7 +30,7 @@ use frame::FrameEncoder;
 
 pub(crate) use group::Group;
 
-/// How long a full disk is left alone before the next try.
+/// How long a disk without room, or a process without descriptors, is left alone before the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What the committer shares with the rest of the store.
@@ -81,7 +81,7 @@ pub(crate) enum Step {
     Idle,
     /// Nothing to do for this long, unless a commit of the open epoch is asked for.
     Gather(Duration),
-    /// The disk is full; step again after this long, and not before.
+    /// There is no room on the disk, or no descriptor; step again after this long, and not before.
     Retry(Duration),
     /// The store has stopped; there is nothing to do any more.
     Stopped,
@@ -137,7 +137,8 @@ impl Committer {
             }
             _ if self.shared.shards.is_halted() => Step::Stopped,
             State::Gathering { since } => self.gather(since, now),
-            State::Writing { retry_at, .. } if now < retry_at => Step::Retry(retry_at - now),
+            // No longer than a pause is, also by a clock that has gone back.
+            State::Writing { retry_at, .. } if now < retry_at => Step::Retry((retry_at - now).min(RETRY_AFTER)),
             State::Writing { epoch, time_ms, .. } => self.write(epoch, time_ms),
         }
     }
@@ -209,7 +210,7 @@ impl Committer {
     fn try_write(&mut self, epoch: u64, time_ms: u64) -> Result<()> {
         let body = self.encoder.body();
         if !self.log.has_room(body.len()) {
-            self.log.create_segment(epoch, body.len())?;
+            self.log.create_segment(epoch, body.len(), Reserve::TheBody)?;
         }
         self.name_segment()?;
         self.log.write_frame(epoch, time_ms, body)?;
@@ -232,7 +233,8 @@ impl Committer {
     ///
     /// # Errors
     ///
-    /// [`Error::StorageFull`] while that epoch waits for room, and whatever else keeps it from being written.
+    /// A [temporary](Error::is_temporary) one while that epoch waits for room, or there is none for a segment; then
+    /// the open one goes on. Any other has stopped the store.
     pub(crate) fn begin_snapshot(&mut self) -> Result<u64> {
         self.finish()?;
         match self.log.open_segment() {
@@ -240,7 +242,7 @@ impl Committer {
             OpenSegment::Empty => {}
             OpenSegment::InUse => {
                 // Before the open segment is ended, so that it goes on when there is no room for another.
-                let created = self.log.create_segment(self.log.last_epoch() + 1, 0);
+                let created = self.log.create_segment(self.log.last_epoch() + 1, 0, Reserve::Segment);
                 created.inspect_err(|error| {
                     if !error.is_temporary() {
                         self.shared.poison(error.clone());
@@ -302,17 +304,13 @@ impl Committer {
         self.finish()
     }
 
-    /// Ends the log with a seal, after [`Committer::halt`]. Nothing is written any more, whatever the result. What is
-    /// not committed by now is given up.
+    /// Commits what is left, if it can be, and ends the log with a seal. Nothing is written any more, whatever the
+    /// result; what is not committed by now is given up.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.shared.shards.halt();
-        let state = std::mem::replace(&mut self.state, State::Gathering { since: None });
-        match (self.shared.group.stopped(), state) {
-            (Some(stopped), _) => Err(stopped),
-            (None, State::Gathering { .. }) => self.seal_log().map_err(Error::no_longer_temporary),
-            (None, State::Writing { .. }) => Err(self.shared.group.blocked().unwrap_or(Error::Closed)),
-            (None, State::Broken) => Err(self.broken()),
-        }
+        let closed = self.commit().and_then(|()| self.seal_log());
+        self.state = State::Gathering { since: None };
+        closed.map_err(Error::no_longer_temporary)
     }
 
     /// Writes the epoch that is sealed already, if there is one.

@@ -24,7 +24,7 @@ mod writer;
 
 pub(crate) use body::{BodyEncoder, Record, decode_body};
 pub(crate) use reader::{Expected, FrameView, Position, SegmentEnd, read_segment, read_segment_header};
-pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment};
+pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment, Reserve};
 
 /// The file of a segment.
 pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {

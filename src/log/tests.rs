@@ -31,7 +31,7 @@ fn writer_at(dir: &Path, end: LogEnd) -> LogWriter {
 
 fn append(writer: &mut LogWriter, epoch: u64, body: &[u8]) {
     if !writer.has_room(body.len()) {
-        writer.create_segment(epoch, body.len()).unwrap();
+        writer.create_segment(epoch, body.len(), Reserve::TheBody).unwrap();
     }
     writer.write_frame(epoch, 1000 + epoch, body).unwrap();
     writer.sync().unwrap();
@@ -477,7 +477,7 @@ fn a_segment_keeps_room_for_the_seal() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer_at(dir.path(), EMPTY);
     assert!(!writer.has_room(0));
-    writer.create_segment(1, 0).unwrap();
+    writer.create_segment(1, 0, Reserve::TheBody).unwrap();
     let room = SEGMENT_BYTES as usize - SEGMENT_HEADER_BYTES - 2 * FRAME_HEADER_BYTES;
     assert!(writer.has_room(room) && !writer.has_room(room + 1) && !writer.has_room(usize::MAX));
     assert!(writer.write_frame(1, 0, &vec![0; room + 1]).is_err());
@@ -542,7 +542,7 @@ fn a_close_seals_a_segment_without_frames_and_one_that_was_ended() {
     writer_at(dir.path(), EMPTY).close(0).unwrap();
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
     let mut writer = writer_at(dir.path(), LogEnd { last_epoch: 6, ..EMPTY });
-    writer.create_segment(7, 0).unwrap();
+    writer.create_segment(7, 0, Reserve::TheBody).unwrap();
     writer.end_segment();
     assert!(!writer.has_room(0));
     writer.close(0).unwrap();
@@ -676,9 +676,9 @@ impl StorageFile for DiskFile {
 fn a_segment_is_durable_before_it_has_its_name_and_the_one_before_is_cut_after_its_first_frame() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let mut writer = disk.writer(dir.path(), EMPTY);
-    writer.create_segment(1, 0).unwrap();
+    writer.create_segment(1, 0, Reserve::TheBody).unwrap();
     assert_eq!(disk.take_calls(), ["create", "allocate", "write", "sync", "rename", "sync dir"]);
-    writer.create_segment(1, 0).unwrap();
+    writer.create_segment(1, 0, Reserve::TheBody).unwrap();
     assert_eq!(disk.take_calls(), ["create", "allocate", "write", "sync", "rename", "sync dir"]);
     writer.write_frame(1, 0, b"one").unwrap();
     assert_eq!(disk.take_calls(), ["write"]);
@@ -696,10 +696,10 @@ fn a_failed_creation_changes_nothing_and_leaves_no_file() {
         append(&mut writer, 1, b"one");
         // Also the second try, with the least room.
         disk.fail_times(step, 2);
-        assert!(writer.create_segment(2, 0).unwrap_err().is_storage_full(), "{step}");
+        assert!(writer.create_segment(2, 0, Reserve::TheBody).unwrap_err().is_storage_full(), "{step}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{step}");
         assert!(writer.has_room(3) && writer.next_segment() == 2);
-        assert_eq!(writer.create_segment(2, 0).unwrap(), 2);
+        assert_eq!(writer.create_segment(2, 0, Reserve::TheBody).unwrap(), 2);
         append(&mut writer, 2, b"two");
         assert_eq!(read_log(dir.path(), 2).unwrap().0.len(), 2, "{step}");
     }
@@ -746,7 +746,7 @@ fn a_failed_sync_is_never_taken_for_a_full_disk_and_advances_nothing() {
     assert_eq!(writer.bytes_written(), written);
     disk.fail("sync dir");
     let mut writer = disk.writer(tempfile::tempdir().unwrap().path(), EMPTY);
-    assert!(writer.create_segment(1, 0).is_err_and(|error| !error.is_storage_full()));
+    assert!(writer.create_segment(1, 0, Reserve::TheBody).is_err_and(|error| !error.is_storage_full()));
 }
 
 #[test]
@@ -761,7 +761,7 @@ fn what_recovery_found_is_written_again_and_synced_before_anything_builds_on_it(
     writer.settle().unwrap();
     assert!(disk.take_calls().is_empty());
     let mut writer = disk.writer(dir, end.clone());
-    writer.create_segment(4, 0).unwrap();
+    writer.create_segment(4, 0, Reserve::TheBody).unwrap();
     assert_eq!(disk.take_calls()[..3], ["write", "sync", "create"]);
     std::fs::write(&example.path, &example.bytes[..example.third]).unwrap();
     assert!(is_corrupt(&disk.writer(dir, end).settle()));

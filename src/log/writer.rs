@@ -37,6 +37,15 @@ pub(crate) struct LastSegment {
     pub(crate) sealed: bool,
 }
 
+/// How much room a new segment must reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserve {
+    /// The usual length of a segment.
+    Segment,
+    /// What the next frame needs.
+    TheBody,
+}
+
 /// Whether a segment is open for frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenSegment {
@@ -180,19 +189,25 @@ impl LogWriter {
     /// Creates the next segment, with room for a body of this length at least, and answers its number. Until it
     /// succeeds no number is used up, and after a temporary failure it may be called again, or the open segment goes
     /// on.
-    pub(crate) fn create_segment(&mut self, first_epoch: u64, body_len: usize) -> Result<u64> {
+    ///
+    /// `at_least` is the room that it must reserve; the usual length where the disk has that.
+    pub(crate) fn create_segment(&mut self, first_epoch: u64, body_len: usize, at_least: Reserve) -> Result<u64> {
         self.settle()?;
         self.retract()?;
         let number = self.next_segment;
         let path = segment_path(&self.dir, number);
         let mut created = self.create_file(&path, first_epoch, body_len, self.segment_bytes);
-        if created.as_ref().is_err_and(Error::is_storage_full) {
+        if at_least == Reserve::TheBody && created.as_ref().is_err_and(Error::is_storage_full) {
             // The room that a segment reserves must not be what keeps a frame out.
             created = self.create_file(&path, first_epoch, body_len, 0);
         }
         let (file, capacity) = created?;
-        // The name cannot be taken back for sure once it is given, so a failure here is like a failed sync.
-        self.storage.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, error))?;
+        // The name cannot be taken back for sure once it is given, so a failure here is like a failed sync. Not so when
+        // the directory could not even be opened: then the next attempt gives the name again.
+        self.storage.sync_dir(&self.dir).map_err(|error| match Error::io("sync", &self.dir, error) {
+            unopened @ Error::NoDescriptor { .. } => unopened,
+            failed => failed.no_longer_temporary(),
+        })?;
 
         let end = SEGMENT_HEADER_BYTES as u64;
         let (ended, sealed, dirty, written) = (false, false, false, None);
@@ -256,7 +271,8 @@ impl LogWriter {
         segment.sealed = true;
         // Only now, because only a sealed segment may be shorter than it was created. It only gives back room that will
         // not be used, and the reader takes either length, so it is not synced.
-        segment.file.truncate(segment.end).map_err(|error| Error::io("truncate", &segment.path, error))
+        let _ = segment.file.truncate(segment.end);
+        Ok(())
     }
 
     /// How many bytes of headers and frames became durable through this writer.

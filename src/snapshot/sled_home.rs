@@ -225,8 +225,8 @@ impl Drop for SledWriter {
 #[derive(Debug)]
 struct SledReader {
     storage: Arc<dyn Storage>,
-    /// Read by all threads together, and taken by the one that opens the database anew; `None` if it could not.
-    database: RwLock<Option<Database>>,
+    /// Read by all threads together, and taken by the one that opens the database anew; why it could not, if so.
+    database: RwLock<Result<Database>>,
     /// Blocks read since the database was opened.
     since_open: AtomicU64,
     path: PathBuf,
@@ -238,7 +238,7 @@ impl SledReader {
     /// Opens a database whose files were verified, or have just been written.
     fn open(storage: &Arc<dyn Storage>, path: PathBuf, generation: u64, blocks: u64) -> Result<Self> {
         let database = Self::open_database(&**storage, &path)?;
-        let (storage, database) = (Arc::clone(storage), RwLock::new(Some(database)));
+        let (storage, database) = (Arc::clone(storage), RwLock::new(Ok(database)));
         Ok(Self { storage, database, since_open: AtomicU64::new(0), path, generation, blocks })
     }
 
@@ -255,7 +255,7 @@ impl SledReader {
     /// A block as it was written, if it is there.
     fn get(&self, index: u64) -> Result<Option<sled::IVec>> {
         let database = self.database.read();
-        let Some(open) = &*database else { return Err(Error::Closed) };
+        let open = database.as_ref().map_err(Error::clone)?;
         let found = open.call(|db| db.get(index.to_be_bytes()));
         drop(database);
         let found = found.map_err(|failure| failure.while_reading(&self.path))?;
@@ -268,11 +268,13 @@ impl SledReader {
 
     fn reopen(&self) -> Result<()> {
         let mut database = self.database.write();
-        let closed = database.take().map_or(Ok(()), Database::close);
-        closed.map_err(|failure| failure.while_reading(&self.path))?;
-        *database = Some(Self::open_database(&*self.storage, &self.path)?);
+        let closed = std::mem::replace(&mut *database, Err(Error::Closed)).map(Database::close);
+        *database = closed.and_then(|closed| {
+            closed.map_err(|failure| failure.while_reading(&self.path))?;
+            Self::open_database(&*self.storage, &self.path)
+        });
         self.since_open.store(0, Ordering::Relaxed);
-        Ok(())
+        database.as_ref().map(|_| ()).map_err(Error::clone)
     }
 }
 

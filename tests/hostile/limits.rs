@@ -122,7 +122,7 @@ fn counts_without_descriptors() {
     let held = take_all();
     let refused = Store::open_with(&path, small()).unwrap_err();
     println!("\nopening {refused:?}");
-    assert!(matches!(refused, Error::Io { .. }));
+    assert!(matches!(refused, Error::NoDescriptor { .. }));
     assert_eq!(fs::read_dir(&path).map_or(0, Iterator::count), 0, "nothing was created");
     drop(held);
     let store = Store::open_with(&path, small()).unwrap();
