@@ -136,6 +136,14 @@ fn counts_without_descriptors() {
     assert_eq!(likes.len().unwrap() as i64, acknowledged + 3, "nothing is forgotten");
     drop(held);
     sync_when_there_is_room(&store);
+    // With one left, a new segment can be created and its directory not be synced.
+    let mut held = take_all();
+    held.pop();
+    let add = |n: u32| likes.add(format!("one-{n:->500}"), 1).and_then(|receipt| receipt.wait());
+    let failure = (0..1_000).find_map(|n| add(n).err());
+    assert!(matches!(failure, Some(Error::NoDescriptor { .. })), "{failure:?}");
+    drop(held);
+    sync_when_there_is_room(&store);
     store.close().unwrap();
 }
 
