@@ -85,8 +85,9 @@ impl<'a> Receipt<'a> {
     ///
     /// One that is [temporary](crate::Error::is_temporary), such as
     /// [`Error::StorageFull`](crate::Error::StorageFull): not durable yet, the store goes on trying, and waiting
-    /// again, after a pause, is fine. [`Error::Poisoned`](crate::Error::Poisoned) and [`Error::Closed`](crate::Error::Closed): it is
-    /// unknown whether the change will be found when the store is opened again.
+    /// again, after a pause, is fine. [`Error::Poisoned`](crate::Error::Poisoned) and
+    /// [`Error::Closed`](crate::Error::Closed): it is unknown whether the change will be found when the store is
+    /// opened again.
     pub fn wait(&self) -> Result<()> {
         self.durability.wait()
     }

@@ -269,13 +269,14 @@ impl Committer {
         self.log.last_epoch()
     }
 
-    /// Refuses every later change and commits what was done before. On a full disk changes are taken again, so that
-    /// nothing is lost.
+    /// Refuses every later change, commits what was done before, and ends the log with a seal. On a full disk changes
+    /// are taken again, so that nothing is lost.
     pub(crate) fn halt(&mut self) -> Result<()> {
         // Most of the work while changes go on; a full disk mostly shows here, without any being refused.
         let committed = self.commit().and_then(|()| {
             self.shared.shards.halt();
-            self.commit()
+            self.commit()?;
+            self.seal_log()
         });
         if committed.as_ref().is_err_and(Error::is_temporary) {
             self.shared.shards.resume();

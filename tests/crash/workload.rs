@@ -248,7 +248,7 @@ impl Workload {
             Ok(receipt) if receipt.value() != expected => {
                 Err(Stop::Wrong(format!("{name}/{key} is {} and not {expected}", receipt.value())))
             }
-            _ => self.end_change(changed.map(drop)),
+            _ => self.end_change(changed.map(|receipt| receipt.changed())),
         }
     }
 
@@ -259,16 +259,20 @@ impl Workload {
         }
     }
 
-    fn end_change(&mut self, changed: Result<()>) -> Result<(), Stop> {
+    /// A change that makes no difference waits only for what it saw, which may be of an earlier epoch than others.
+    fn end_change(&mut self, changed: Result<bool>) -> Result<(), Stop> {
         match changed {
-            Ok(()) if self.options.durability == Durability::Immediate => {
+            Ok(true) if self.options.durability == Durability::Immediate => {
                 self.model.acknowledged();
                 self.publish();
                 Ok(())
             }
             // It is applied all the same.
             Err(Error::StorageFull { .. }) => Ok(()),
-            changed => Ok(changed?),
+            changed => {
+                changed?;
+                Ok(())
+            }
         }
     }
 
@@ -290,7 +294,8 @@ impl Workload {
             self.add(store, &mut batch, &name, &key, delta)?;
         }
         self.begin_change();
-        self.end_change(batch.commit().map(drop))
+        let changed = batch.commit().map(|receipt| receipt.changes().any(|change| change.changed));
+        self.end_change(changed)
     }
 
     fn add(&mut self, store: &Store, batch: &mut plaudit::Batch, name: &str, key: &str, delta: i64) -> Result<()> {
