@@ -57,7 +57,8 @@
 //! # Features
 //!
 //! `sled` (default): snapshots live in sled. Without it, in plain files. `sim`: the [simulated disk](storage) for
-//! testing crash handling. `cli`: the `plaudit` command.
+//! testing crash handling. `cli`: the `plaudit` command. `fuzzing`: what the fuzz targets hold against any bytes; not
+//! for use.
 
 #![forbid(unsafe_code)]
 

@@ -225,6 +225,26 @@ fn the_room_that_a_segment_reserves_does_not_keep_a_change_out() {
 }
 
 #[test]
+fn a_log_that_cannot_be_sealed_for_want_of_room_stays_open() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("a", 1).unwrap();
+    store.sync().unwrap();
+    let used: usize = world.files().values().map(Vec::len).sum();
+    // Room for the segment of a compaction, and none for the manifest that names it.
+    world.disk.set_capacity(Some(used as u64 + 4_096));
+    assert!(store.compact().unwrap_err().is_storage_full());
+    assert!(store.clone().close().unwrap_err().is_storage_full());
+    likes.add("a", 1).unwrap();
+    world.disk.set_capacity(None);
+    store.close().unwrap();
+    let store = world.open().unwrap();
+    assert!(store.recovery().closed_cleanly);
+    assert_eq!(state(&store)["likes"]["a"], 2);
+}
+
+#[test]
 fn closing_while_the_disk_fills_and_others_count_loses_nothing() {
     let mut refused = 0;
     for moment in 0.. {
