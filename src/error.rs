@@ -267,6 +267,15 @@ impl Error {
         }
     }
 
+    /// Wraps the failure of a sync that must not be tried again, not even for want of room: what was not written may be
+    /// forgotten. Only a directory that could not be opened, for want of a descriptor, has not been synced at all.
+    pub(crate) fn sync(path: &Path, source: io::Error) -> Self {
+        match Self::io("sync", path, source) {
+            Self::StorageFull { path, source } => Self::Io { action: "sync", path, source },
+            other => other,
+        }
+    }
+
     /// The same failure where nobody tries again.
     pub(crate) fn no_longer_temporary(self) -> Self {
         match self {
@@ -330,5 +339,14 @@ mod tests {
             assert!(error(code).is_temporary() && !error(code).no_longer_temporary().is_temporary());
         }
         assert!(!error(Errno::IO).is_temporary());
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_temporary_unless_there_was_none() {
+        let error = |code: Errno| Error::sync(Path::new("log"), io::Error::from_raw_os_error(code.raw_os_error()));
+        for code in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::IO] {
+            assert!(matches!(error(code), Error::Io { action: "sync", .. }));
+        }
+        assert!(error(Errno::MFILE).is_temporary());
     }
 }

@@ -370,7 +370,7 @@ fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<(), U
 fn sync_dir_with_patience(storage: &dyn Storage, dir: &Path) -> Result<()> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(20);
-    let sync = || storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error));
+    let sync = || storage.sync_dir(dir).map_err(|error| Error::sync(dir, error));
     for _ in 1..TRIES {
         match sync() {
             Err(Error::NoDescriptor { .. }) => std::thread::sleep(PAUSE),

@@ -146,7 +146,7 @@ impl LogWriter {
         }
         file.write_all_at(&self.buffer, last.last_frame).map_err(|error| Error::io("write", &path, error))?;
         // Its name is durable already: the manifest names a segment only after that.
-        file.sync().map_err(|error| sync_error(&path, error))?;
+        file.sync().map_err(|error| Error::sync(&path, error))?;
         let LastSegment { number, end, sealed, .. } = last;
         let (ended, dirty, written) = (true, false, None);
         self.segment = Some(Segment { number, path, file, capacity, end, ended, sealed, dirty, written });
@@ -204,10 +204,7 @@ impl LogWriter {
         let (file, capacity) = created?;
         // The name cannot be taken back for sure once it is given, so a failure here is like a failed sync. Not so when
         // the directory could not even be opened: then the next attempt gives the name again.
-        self.storage.sync_dir(&self.dir).map_err(|error| match Error::io("sync", &self.dir, error) {
-            unopened @ Error::NoDescriptor { .. } => unopened,
-            failed => failed.no_longer_temporary(),
-        })?;
+        self.storage.sync_dir(&self.dir).map_err(|error| Error::sync(&self.dir, error))?;
 
         let end = SEGMENT_HEADER_BYTES as u64;
         let (ended, sealed, dirty, written) = (false, false, false, None);
@@ -233,7 +230,7 @@ impl LogWriter {
     pub(crate) fn sync(&mut self) -> Result<()> {
         let Some(segment) = &mut self.segment else { return Ok(()) };
         let Some(written) = segment.written else { return Ok(()) };
-        segment.file.sync().map_err(|error| sync_error(&segment.path, error))?;
+        segment.file.sync().map_err(|error| Error::sync(&segment.path, error))?;
         self.bytes_written += written.end - segment.end;
         segment.end = written.end;
         segment.dirty = false;
@@ -316,7 +313,7 @@ impl LogWriter {
         let Some(segment) = self.segment.as_mut().filter(|segment| segment.dirty) else { return Ok(()) };
         let Segment { file, path, end, .. } = segment;
         file.write_all_at(&[0; FRAME_HEADER_BYTES], *end).map_err(|error| Error::io("write", path, error))?;
-        file.sync().map_err(|error| sync_error(path, error))?;
+        file.sync().map_err(|error| Error::sync(path, error))?;
         segment.written = None;
         segment.dirty = false;
         Ok(())
@@ -350,11 +347,6 @@ fn capacity_for(segment_bytes: u64, body_len: u64) -> Option<u64> {
     let headers = (SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES) as u64;
     let needed = frame_len(body_len)?.checked_add(headers)?;
     needed.max(segment_bytes).checked_next_multiple_of(CAPACITY_UNIT)
-}
-
-/// A sync that failed for want of room is still a failed sync: it must not be tried again.
-fn sync_error(path: &Path, source: io::Error) -> Error {
-    Error::Io { action: "sync", path: path.to_owned(), source: Arc::new(source) }
 }
 
 fn too_large(path: &Path) -> Error {
