@@ -192,13 +192,17 @@ impl Group {
         let answered = std::mem::take(&mut progress.wakers);
         progress.ready.extend(answered.into_values());
         drop(progress);
-        self.recheck();
+        self.notify();
     }
 
     /// Lets waits ask again whether they are cancelled.
     pub(crate) fn recheck(&self) {
         // Whoever has just found no answer is asleep once the lock is free.
         drop(self.progress.lock());
+        self.notify();
+    }
+
+    fn notify(&self) {
         for published in &self.published {
             published.notify_all();
         }
