@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use foldhash::fast::FixedState;
 
 use crate::log::{BodyEncoder, Record};
-use crate::shard::{NamespaceId, Pending, SLOTS_PER_HOLD, Shards};
+use crate::shard::{NamespaceId, Pending, Shards};
 use crate::subscription::RawEvent;
 
 /// Encodes epochs, and remembers which slots the current segment has named already.
@@ -105,7 +105,7 @@ impl FrameEncoder {
     /// Lets the slots of removed counters be used again. Their keys must not be needed any more.
     pub(crate) fn release_removed(&mut self, shards: &Shards) {
         let same_table = |a: &(usize, NamespaceId, u32), b: &(usize, NamespaceId, u32)| (a.0, a.1) == (b.0, b.1);
-        for run in self.removed.chunk_by(same_table).flat_map(|run| run.chunks(SLOTS_PER_HOLD)) {
+        for run in self.removed.chunk_by(same_table) {
             shards.release_removed(run[0].0, run[0].1, run.iter().map(|&(_, _, slot)| slot));
         }
         self.removed.clear();

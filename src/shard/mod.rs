@@ -40,7 +40,7 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 pub(crate) use batch::{BatchChange, BatchOutcome};
 pub(crate) use change::{Change, Refusal};
 pub(crate) use epoch::Pending;
-pub(crate) use walk::{Chunk, Place, SLOTS_PER_HOLD};
+pub(crate) use walk::{Chunk, Place};
 
 use change::evaluate;
 use epoch::EpochBuffer;

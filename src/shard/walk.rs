@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 use super::{NamespaceId, Refusal, Shards, hash_key};
 
 /// Slots visited while a lock is held: a few microseconds.
-pub(crate) const SLOTS_PER_HOLD: usize = 256;
+const SLOTS_PER_HOLD: usize = 256;
 
 /// A place in a walk over a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,12 +74,15 @@ impl Shards {
     /// Gives back the slots of removed counters, once the log names the removal. A slot that is in use again, or
     /// whose counter was changed in the open epoch, stays: that epoch brings it here again.
     pub(crate) fn release_removed(&self, stripe: usize, namespace: NamespaceId, slots: impl Iterator<Item = u32>) {
-        let mut shard = self.lock(stripe);
-        for slot in slots {
-            let pending = shard.is_pending(namespace, slot);
-            let Ok(table) = shard.table_mut(namespace) else { return };
-            if !pending && table.value(slot).is_none() && table.key(slot).is_some() {
-                table.release(slot, |key| hash_key(&self.hasher, key));
+        let mut slots = slots.peekable();
+        while slots.peek().is_some() {
+            let mut shard = self.lock(stripe);
+            for slot in slots.by_ref().take(SLOTS_PER_HOLD) {
+                let pending = shard.is_pending(namespace, slot);
+                let Ok(table) = shard.table_mut(namespace) else { return };
+                if !pending && table.value(slot).is_none() && table.key(slot).is_some() {
+                    table.release(slot, |key| hash_key(&self.hasher, key));
+                }
             }
         }
     }
