@@ -285,13 +285,15 @@ pub(crate) fn position(storage: &dyn Storage, layout: &Layout, manifest: &Manife
 }
 
 /// A file that the manifest names and that is not there is damage.
-pub(crate) fn missing_is_damage(error: Error, path: &Path) -> Error {
+fn missing_is_damage(error: Error, path: &Path) -> Error {
     match error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Error::corrupt(path, 0, "the file is missing, and the manifest names it")
-        }
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => missing(path),
         error => error,
     }
+}
+
+pub(crate) fn missing(path: &Path) -> Error {
+    Error::corrupt(path, 0, "the file is missing, and the manifest names it")
 }
 
 /// A segment that the manifest does not name yet was created by a run that ended before its first frame. Anything in

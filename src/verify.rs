@@ -13,7 +13,8 @@ use crate::log::{self, Expected, Record, SegmentEnd};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::SnapshotHome;
 use crate::recovery::{
-    KnownNamespaces, UNNAMED, check_later_segments, check_reach, is_damage, position, segment_numbers, slot_name,
+    KnownNamespaces, UNNAMED, check_later_segments, check_reach, is_damage, missing, position, segment_numbers,
+    slot_name,
 };
 use crate::snapshot::{GenerationMeta, Homes, Malformed};
 use crate::storage::Storage;
@@ -75,13 +76,14 @@ pub(crate) fn verify(environment: Environment, path: &Path) -> Result<VerifyRepo
         namespaces: manifest.namespaces.iter().map(|namespace| namespace.name.to_string()).collect(),
         ..VerifyReport::default()
     };
+    let known = KnownNamespaces::new(&manifest);
     for generation in &manifest.generations {
-        match verify_generation(&homes, &manifest, &generation.meta) {
+        match verify_generation(&homes, &known, &generation.meta) {
             Ok(sound) => report.generations.push(sound),
             Err(error) => report.problem(error)?,
         }
     }
-    verify_log(&*storage, &layout, &manifest, &mut report)?;
+    verify_log(&*storage, &layout, &manifest, &known, &mut report)?;
     Ok(report)
 }
 
@@ -96,9 +98,8 @@ impl VerifyReport {
     }
 }
 
-fn verify_generation(homes: &Homes, manifest: &Manifest, meta: &GenerationMeta) -> Result<GenerationReport> {
+fn verify_generation(homes: &Homes, known: &KnownNamespaces, meta: &GenerationMeta) -> Result<GenerationReport> {
     let reader = homes.open(meta)?;
-    let known = KnownNamespaces::new(manifest);
     let mut counters = 0;
     reader.read_blocks(0..meta.blocks, &mut |index, block| {
         let mut count = || {
@@ -114,7 +115,13 @@ fn verify_generation(homes: &Homes, manifest: &Manifest, meta: &GenerationMeta) 
 }
 
 /// Goes on after a damaged segment, so that one run finds all damage there is.
-fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, report: &mut VerifyReport) -> Result<()> {
+fn verify_log(
+    storage: &dyn Storage,
+    layout: &Layout,
+    manifest: &Manifest,
+    known: &KnownNamespaces,
+    report: &mut VerifyReport,
+) -> Result<()> {
     let there: BTreeSet<u64> = segment_numbers(storage, layout)?.into_iter().collect();
     let mut before = None;
     // How far the log reaches, unless its end is damaged. A log without a segment reaches nowhere.
@@ -122,13 +129,12 @@ fn verify_log(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, repor
     let mut number = manifest.first_segment;
     while number <= manifest.last_segment {
         if !there.contains(&number) {
-            let path = log::segment_path(&layout.log, number);
-            report.problem(Error::corrupt(&path, 0, "the file is missing, and the manifest names it"))?;
+            report.problem(missing(&log::segment_path(&layout.log, number)))?;
             before = None;
             number = there.range(number..).next().map_or(u64::MAX, |&next| next);
             continue;
         }
-        match verify_segment(storage, layout, manifest, number, before) {
+        match verify_segment(storage, layout, manifest, known, number, before) {
             Ok(end) => {
                 before = Some((end.chain, end.last_epoch));
                 report.dropped_bytes += end.dropped_bytes;
@@ -157,6 +163,7 @@ fn verify_segment(
     storage: &dyn Storage,
     layout: &Layout,
     manifest: &Manifest,
+    known: &KnownNamespaces,
     number: u64,
     before: Option<(u32, u64)>,
 ) -> Result<SegmentEnd> {
@@ -170,7 +177,6 @@ fn verify_segment(
         }
     };
     let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
-    let known = KnownNamespaces::new(manifest);
     let mut named = HashSet::<u64, FixedState>::default();
     let mut check = |namespace, shard, record: Record<'_>| {
         known.check(namespace)?;
@@ -194,20 +200,14 @@ fn verify_segment(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Driver;
     use crate::options::Options;
     use crate::storage::sim::{SimClock, SimDisk};
     use crate::store::Store;
 
     #[test]
     fn a_manifest_that_names_more_segments_than_any_disk_has_is_a_few_problems() {
-        let storage: Arc<dyn Storage> = Arc::new(SimDisk::new());
-        let environment = || Environment {
-            storage: Arc::clone(&storage),
-            clock: Arc::new(SimClock::new()),
-            driver: Driver::Caller,
-            seed: Some(1),
-        };
+        let disk = SimDisk::new();
+        let environment = || Environment::simulated(&disk, &SimClock::new());
         let path = Path::new("/store");
         let options = Options { snapshot_home: SnapshotHome::File, ..Options::default() };
         let store = Store::open_in(environment(), path, options).unwrap();
@@ -215,7 +215,7 @@ mod tests {
         store.close().unwrap();
         assert_eq!(verify(environment(), path).unwrap().problems.len(), 0);
 
-        let manifest = ManifestFile::open(Arc::clone(&storage), path).unwrap();
+        let manifest = ManifestFile::open(Arc::new(disk.clone()), path).unwrap();
         manifest.update(|manifest| manifest.last_segment = 1 << 60).unwrap();
         let problems = verify(environment(), path).unwrap().problems;
         assert!((1..=3).contains(&problems.len()), "{problems:?}");
