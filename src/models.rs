@@ -19,7 +19,7 @@ use crate::engine::{Driver, Environment};
 use crate::error::Error;
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::{AtBound, CounterOptions, Options, SnapshotHome};
-use crate::shard::{BatchChange, Change, Pending, Refusal, Shards};
+use crate::shard::{Applied, BatchChange, Change, Pending, Refusal, Shards};
 use crate::stats::Meter;
 use crate::storage::sim::{SimClock, SimDisk, Survival};
 use crate::store::Store;
@@ -48,6 +48,12 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     println!("{:?}: {schedules:?} schedules, all there are", std::thread::current().name());
 }
 
+/// A thread that adds once.
+fn adder(shards: &Arc<Shards>) -> thread::JoinHandle<Result<Applied, Refusal>> {
+    let shards = Arc::clone(shards);
+    thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE))
+}
+
 /// Takes an epoch as the committer does.
 fn take(shards: &Shards) -> (u64, Vec<Pending>) {
     let epoch = shards.advance();
@@ -67,12 +73,9 @@ fn sum(changes: &[Pending]) -> i128 {
 fn model_every_add_is_in_the_epoch_that_it_was_told() {
     check(|| {
         let shards = shards(1);
-        let add = |shards: Arc<Shards>, key: &'static [u8]| {
-            thread::spawn(move || shards.apply(0, key, Change::Add(1), &FREE).map(|applied| applied.epoch))
-        };
-        let adders = [add(Arc::clone(&shards), b"a"), add(Arc::clone(&shards), b"a")];
+        let adders = [adder(&shards), adder(&shards)];
         let mut taken = vec![take(&shards), take(&shards)];
-        let told: Vec<u64> = adders.into_iter().map(|adder| adder.join().unwrap().unwrap()).collect();
+        let told: Vec<u64> = adders.into_iter().map(|adder| adder.join().unwrap().unwrap().epoch).collect();
         taken.push(take(&shards));
         for (epoch, changes) in taken {
             let expected = told.iter().filter(|&&told| told == epoch).count();
@@ -131,12 +134,9 @@ fn model_batches_do_not_deadlock() {
 fn model_no_change_is_left_unannounced() {
     check(|| {
         let shards = shards(1);
-        let adder = {
-            let shards = Arc::clone(&shards);
-            thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE).unwrap().epoch)
-        };
+        let adder = adder(&shards);
         let (taken, changes) = take(&shards);
-        let told = adder.join().unwrap();
+        let told = adder.join().unwrap().unwrap().epoch;
         if told == taken {
             assert_eq!(changes.len(), 1);
         } else {
@@ -151,10 +151,7 @@ fn model_no_change_is_left_unannounced() {
 fn model_a_halt_keeps_no_mark_away() {
     check(|| {
         let shards = shards(1);
-        let adder = {
-            let shards = Arc::clone(&shards);
-            thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE))
-        };
+        let adder = adder(&shards);
         shards.halt();
         if let Ok(applied) = adder.join().unwrap() {
             assert_eq!(shards.newest_epoch(), applied.epoch);
@@ -285,10 +282,7 @@ fn model_a_thread_that_dies_leaves_nobody_asleep() {
 fn model_close_takes_every_add_that_was_not_refused() {
     check(|| {
         let shards = shards(1);
-        let adder = {
-            let shards = Arc::clone(&shards);
-            thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE))
-        };
+        let adder = adder(&shards);
         shards.halt();
         let (_, changes) = take(&shards);
         match adder.join().unwrap() {
