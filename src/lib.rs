@@ -46,8 +46,8 @@
 //! | [`Batch::commit`] | the same for each change; locks all its shards together |
 //! | [`Counters::iter`], [`top`](Counters::top), a snapshot | all counters, in lock holds of a few microseconds |
 //! | [`Store::open`] | linear in the counters, and in the log since the last snapshot (at most the larger of 64 MiB and the snapshot) |
-//! | memory | about 41 bytes for a counter with a key of up to 19 bytes; longer keys add their length and 16 bytes |
-//! | disk | two snapshots and the log between; about 3 bytes of log for each counter changed in an epoch |
+//! | memory | about 41 bytes for a counter with a key of up to 19 bytes; longer keys add their length and 16 bytes; the room of removed counters is used again, and given back at the next open |
+//! | disk | two snapshots, a third while it is written, and the log between; about 3 bytes of log for each counter changed in an epoch |
 //!
 //! # What it is not
 //!
