@@ -394,15 +394,21 @@ fn sources_have_positions_of_their_own() {
 }
 
 #[test]
-fn events_are_not_counted_among_the_positions() {
+fn nothing_is_counted_in_the_namespaces_of_the_command() {
     let fixture = Fixture::new();
-    let mut args = fixture.replay(fixture.write("h.csv", history(10)), &[]);
-    let namespace = args.iter().position(|arg| arg == "n").unwrap();
-    args[namespace] = "plaudit.replay".into();
-    let output = run(&args);
-    assert_eq!(status(&output), 1);
-    assert!(stderr(&output).contains("keeps the positions of replays"), "{}", stderr(&output));
-    assert!(!fixture.store.exists());
+    let file = fixture.write("h.csv", history(10));
+    for namespace in ["plaudit.replay", "plaudit."] {
+        let add = ["add", "h.csv", "5", "--namespace", namespace];
+        let replay = ["replay", file.to_str().unwrap(), "--namespace", namespace];
+        for args in [&add[..], &replay] {
+            let output = run(&fixture.on_store(args));
+            assert_eq!(status(&output), 1);
+            let expected = format!("nothing is counted in namespace {namespace:?}: names that start with plaudit. are");
+            assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+            assert!(!fixture.store.exists());
+        }
+    }
+    printed(&fixture.on_store(&["add", "a", "1", "--namespace", "plaudits"]));
 }
 
 #[test]

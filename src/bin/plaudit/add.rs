@@ -29,8 +29,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let namespace = args.namespace.for_counting()?;
     let store = args.store.open_or_create()?;
-    let counters = counters_or_create(&store, &args.namespace.namespace)?;
+    let counters = counters_or_create(&store, namespace)?;
     let receipt = counters.add(args.key.as_encoded_bytes(), args.delta)?;
     receipt.wait()?;
     let value = receipt.value();

@@ -78,9 +78,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if args.namespace.namespace == POSITIONS {
-        return Err(Failure::PositionsNamespace { namespace: POSITIONS });
-    }
+    args.namespace.for_counting()?;
     // The source and its header come first: a mistyped file name must not create a store.
     let source = Source::open(&args.file)?;
     let progress = Progress::new(&source);
