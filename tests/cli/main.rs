@@ -85,6 +85,13 @@ impl Fixture {
         args
     }
 
+    /// How many events of the source were counted in namespace `n`.
+    fn position(&self, source: &str) -> usize {
+        let key = format!("n\t{source}\tposition");
+        let line = printed(&self.on_store(&["get", &key, "--namespace", "plaudit.replay"]));
+        line.trim_end().rsplit('\t').next().unwrap().parse().unwrap()
+    }
+
     fn dump(&self, namespace: &str) -> String {
         printed(&[OsStr::new("dump"), namespace.as_ref(), "--store".as_ref(), self.store.as_ref()])
     }

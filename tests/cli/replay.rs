@@ -42,7 +42,7 @@ fn every_compression_and_standard_input_count_the_same() {
         assert!(summary.starts_with("5,000 events in "), "{summary}");
         assert!(summary.ends_with(", 7 keys in namespace n\n"), "{summary}");
         assert_eq!(fixture.dump("n"), history_counted(5_000), "{name}");
-        assert_eq!(fixture.dump("plaudit.replay"), format!("{name}\t5000\n"));
+        assert_eq!(fixture.position(name), 5_000);
     }
 
     let fixture = Fixture::new();
@@ -50,7 +50,7 @@ fn every_compression_and_standard_input_count_the_same() {
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(fixture.dump("n"), history_counted(5_000));
-    assert_eq!(fixture.dump("plaudit.replay"), "-\t5000\n");
+    assert_eq!(fixture.position("-"), 5_000);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_replay_goes_on_where_it_stopped() {
         printed(&fixture.replay(&file, &["--limit", &limit.to_string(), "--batch", "100"]));
         position += limit;
         assert_eq!(fixture.dump("n"), history_counted(position));
-        assert_eq!(fixture.dump("plaudit.replay"), format!("h.csv\t{position}\n"));
+        assert_eq!(fixture.position("h.csv"), position);
     }
     printed(&fixture.replay(&file, &[]));
     assert_eq!(fixture.dump("n"), history_counted(3_333));
@@ -77,7 +77,7 @@ fn sources_have_positions_of_their_own() {
     let file = fixture.write("h.csv", history(10));
     printed(&fixture.replay(&file, &["--source", "monday"]));
     printed(&fixture.replay(&file, &["--source", "tuesday", "--limit", "4"]));
-    assert_eq!(fixture.dump("plaudit.replay"), "monday\t10\ntuesday\t4\n");
+    assert_eq!(["monday", "tuesday"].map(|name| fixture.position(name)), [10, 4]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_row_that_is_no_event_stops_with_its_place_and_keeps_the_batches_before() {
             assert_eq!(message.lines().count(), 1, "{message}");
             assert!(stdout(&output).starts_with("20 events"), "{}", stdout(&output));
             assert_eq!(fixture.dump("n"), history_counted(20));
-            assert_eq!(fixture.dump("plaudit.replay"), "bad.csv\t20\n");
+            assert_eq!(fixture.position("bad.csv"), 20);
         }
     }
 }
@@ -177,16 +177,61 @@ fn a_refused_batch_names_its_lines_and_changes_nothing() {
     assert!(stderr(&output).contains("h.csv, lines 22 to 28: cannot apply the batch: adding "), "{}", stderr(&output));
     assert!(stderr(&output).contains("does not fit 64 bits"), "{}", stderr(&output));
     assert_eq!(fixture.dump("n"), history_counted(20));
-    assert_eq!(fixture.dump("plaudit.replay"), "h.csv\t20\n");
+    assert_eq!(fixture.position("h.csv"), 20);
 }
 
 #[test]
-fn a_source_shorter_than_its_position_is_an_error() {
+fn a_file_that_does_not_begin_with_what_was_counted_is_refused_before_anything_is_applied() {
+    let counted = history(20);
+    let (another_time, another_key) = (counted.replace("1005,", "1006,"), counted.replace("key-3", "key-4"));
+    let (another_delta, one_row_less) =
+        (counted.replace("key-2,4", "key-2,3"), counted.replacen("1000,key-0,0\n", "", 1));
+    let columns_elsewhere = counted.replace("1000,key-0,0", "1000k,ey-0,0");
+    let others = [another_time, another_key, another_delta, one_row_less + "9,a,1\n", columns_elsewhere];
+    let shorter = (history(19), "found only 19 events");
+    for (other, found) in others.map(|other| (other, "found other ones")).into_iter().chain([shorter]) {
+        let fixture = Fixture::new();
+        printed(&fixture.replay(fixture.write("h.csv", &counted), &[]));
+        assert_ne!(other, counted);
+        let more = if found == "found other ones" { "9,new,1\n" } else { "" };
+        let file = fixture.write("h.csv", other + more);
+        let output = run(&fixture.replay(&file, &["--batch", "1"]));
+        assert_eq!(status(&output), 1);
+        let expected = format!(
+            "{} does not begin with the 20 events that were counted as source \"h.csv\", {found}: ",
+            file.display()
+        );
+        let message = stderr(&output);
+        assert!(message.contains(&expected) && message.contains("--source NAME counts it from its start"), "{message}");
+        assert_eq!((fixture.dump("n"), fixture.position("h.csv")), (history_counted(20), 20));
+    }
+}
+
+#[test]
+fn the_same_events_written_otherwise_go_on_where_they_stopped() {
+    let all = history(30);
+    let again: [(&str, String); 3] = [
+        ("longer", all.clone()),
+        ("line endings and empty lines", all.replace('\n', "\r\n\r\n")),
+        ("quotes", all.replace("key-3", "\"key-3\"")),
+    ];
+    for (what, text) in again {
+        let fixture = Fixture::new();
+        let start = history(20);
+        printed(&fixture.replay(fixture.write("h.csv", start.trim_end()), &["--batch", "3"]));
+        printed(&fixture.replay(fixture.write("h.csv", text), &[]));
+        assert_eq!(fixture.dump("n"), history_counted(30), "{what}");
+    }
+}
+
+#[test]
+fn one_file_is_counted_in_two_namespaces_with_a_position_in_each() {
     let fixture = Fixture::new();
-    printed(&fixture.replay(fixture.write("h.csv", history(20)), &[]));
-    let output = run(&fixture.replay(fixture.write("h.csv", history(19)), &[]));
-    assert_eq!(status(&output), 1);
-    assert!(stderr(&output).contains("h.csv has 19 events, and the store has already counted 20 of it"));
+    let file = fixture.write("h.csv", history(20));
+    printed(&fixture.replay(&file, &["--limit", "7"]));
+    printed(&fixture.on_store(&["replay", file.to_str().unwrap(), "--namespace", "m"]));
+    assert_eq!((fixture.dump("n"), fixture.dump("m")), (history_counted(7), history_counted(20)));
+    printed(&fixture.replay(&file, &[]));
     assert_eq!(fixture.dump("n"), history_counted(20));
 }
 
@@ -199,8 +244,7 @@ fn a_compressed_file_that_was_cut_off_keeps_the_batches_before() {
     assert_eq!(status(&output), 1);
     assert!(stderr(&output).contains("cannot read") && stderr(&output).contains("after line"), "{}", stderr(&output));
 
-    let position = fixture.dump("plaudit.replay");
-    let position: usize = position.trim().rsplit('\t').next().unwrap().parse().unwrap();
+    let position = fixture.position("h.csv.zst");
     assert!(position > 0 && position.is_multiple_of(1_000), "{position}");
     assert_eq!(fixture.dump("n"), history_counted(position));
     printed(&fixture.replay(fixture.write("h.csv.zst", whole), &[]));
