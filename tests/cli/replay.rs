@@ -95,6 +95,21 @@ fn acks_grow_to_the_number_of_events() {
 }
 
 #[test]
+fn acks_tell_the_position_when_there_was_nothing_to_count_and_nothing_of_a_refused_file() {
+    let fixture = Fixture::new();
+    let acks = fixture.path("acks");
+    let replay = |text: String| {
+        let _ = fs::remove_file(&acks);
+        run(&fixture.replay(fixture.write("h.csv", text), &["--acks", acks.to_str().unwrap()]));
+        fs::read_to_string(&acks).unwrap()
+    };
+    assert_eq!(replay(history(0)), "0\n");
+    assert_eq!(replay(history(20)), "20\n");
+    assert_eq!(replay(history(20)), "20\n");
+    assert_eq!(replay(history(19)), "");
+}
+
+#[test]
 fn acks_appear_while_a_slow_source_is_open() {
     let fixture = Fixture::new();
     let acks = fixture.path("acks");

@@ -75,8 +75,8 @@ pub(crate) struct Args {
     /// Stop after N events, counted from where this run starts
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU64>,
-    /// Append a line to FILE each time more is durable: the number of events from the start of the source that
-    /// will survive any crash
+    /// Append a line to FILE each time more is durable, and when there was nothing to count: the number of events from
+    /// the start of the source that will survive any crash
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
 }
@@ -147,7 +147,12 @@ impl Replay {
             self.acks.durable(self.store.durable_epoch())?;
             progress.applied(self.position - self.from.events);
         }
-        parser.join().unwrap_or(Err(Failure::Panicked))
+        parser.join().unwrap_or(Err(Failure::Panicked))?;
+        if self.position == self.from.events {
+            // What opening restored is durable. Whoever follows the acks learns that the source is at its end.
+            self.acks.applied(self.store.durable_epoch(), self.position);
+        }
+        Ok(())
     }
 
     fn apply(&mut self, events: &EventBatch) -> Result<(), Failure> {
