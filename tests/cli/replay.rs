@@ -130,6 +130,7 @@ fn acks_appear_while_a_slow_source_is_open() {
 #[test]
 fn a_row_that_is_no_event_stops_with_its_place_and_keeps_the_batches_before() {
     let long_key = format!("9,{},1", "k".repeat(1_025));
+    let long_row = format!("9,{}1", "text,".repeat(2_000));
     let unclosed = format!("9,\"{}", "text,\n".repeat(2_000));
     let bad_rows = [
         ("9,a,many", "line 26, column 3 (delta): expected a whole number of 64 bits, found \"many\""),
@@ -141,7 +142,11 @@ fn a_row_that_is_no_event_stops_with_its_place_and_keeps_the_batches_before() {
         ("9,a", "line 26, column 3 (delta): expected a delta, found the end of the row"),
         ("9,a,1,more", "line 26, column 4: expected the end of the row, found \"more\""),
         ("9,\"a\nb\",x", "line 26, column 3 (delta): expected a whole number of 64 bits, found \"x\""),
-        (&unclosed, "expected a row of at most 4,096 bytes, found a longer one; is a quote not closed?"),
+        (&long_row, "line 26: expected a row of at most 4,096 bytes, found a longer one"),
+        (&unclosed, "line 26, column 2 (key): expected a closing quote, found none"),
+        ("9,\"unclosed", "line 26, column 2 (key): expected a closing quote, found none"),
+        ("9,\"a\"\",b", "line 26, column 2 (key): expected a closing quote, found none"),
+        ("9,\"a\"\"\n\n,b\",\"1", "line 28, column 3 (delta): expected a closing quote, found none"),
     ];
     for (row, expected) in bad_rows {
         for ending in ["\n", "\r\n"] {

@@ -102,7 +102,7 @@ impl<R: Read> EventReader<R> {
             batch.keys.extend_from_slice(&self.record[1]);
             batch.rows.push(Row { key_end: batch.keys.len(), delta });
             if batch.rows.len() == 1 {
-                first_line = self.row_line();
+                first_line = self.csv.get_ref().row_line();
             }
         }
         batch.lines = first_line..=self.csv.get_ref().line();
@@ -132,9 +132,7 @@ impl<R: Read> EventReader<R> {
         let lines = self.csv.get_ref();
         if lines.row_is_too_long() {
             let expected = format!("a row of at most {}", counted(MAX_ROW_BYTES, "byte"));
-            let (file, line) = (self.file.clone(), lines.line());
-            let found = "a longer one; is a quote not closed?".to_owned();
-            return Refusal::BadRow { file, line, column: None, expected, found };
+            return self.bad(None, expected, "a longer one".to_owned());
         }
         let name = format!("{} after line {}", self.file, grouped(lines.line()));
         match error.into_kind() {
@@ -171,13 +169,13 @@ impl<R: Read> EventReader<R> {
     }
 
     fn bad(&self, column: Option<usize>, expected: String, found: String) -> Refusal {
-        Refusal::BadRow { file: self.file.clone(), line: self.row_line().max(1), column, expected, found }
-    }
-
-    /// The line that the record starts in: the line that the parser is in, less the line breaks in quotes.
-    fn row_line(&self) -> u64 {
-        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count();
-        self.csv.get_ref().line().saturating_sub(breaks as u64)
+        let (file, lines) = (self.file.clone(), self.csv.get_ref());
+        // Whatever else is wrong with the row follows from a quote that is not closed.
+        if let Some((line, column)) = lines.open_quote() {
+            let (expected, found) = ("a closing quote".to_owned(), "none".to_owned());
+            return Refusal::BadRow { file, line, column: Some(column), expected, found };
+        }
+        Refusal::BadRow { file, line: lines.row_line().max(1), column, expected, found }
     }
 }
 
