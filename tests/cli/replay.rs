@@ -72,6 +72,22 @@ fn a_replay_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_batch_takes_as_many_events_as_the_help_says() {
+    let fixture = Fixture::new();
+    let rows = "1,a,1\n".repeat(1_048_575);
+    let file = fixture.write("h.csv", format!("time_ms,key,delta\n{rows}"));
+    for size in ["0", "1048575", "-1", "many"] {
+        let output = run(&fixture.replay(&file, &[&format!("--batch={size}")]));
+        assert_eq!(status(&output), 2);
+        let message = stderr(&output);
+        assert!(message.contains("a whole number from 1 to 1,048,574 is expected"), "{message}");
+    }
+    assert!(printed(&["replay", "--help"]).contains("1 to 1,048,574"));
+    printed(&fixture.replay(&file, &["--batch", "1048574"]));
+    assert_eq!((fixture.dump("n"), fixture.position("h.csv")), ("a\t1048575\n".to_owned(), 1_048_575));
+}
+
+#[test]
 fn sources_have_positions_of_their_own() {
     let fixture = Fixture::new();
     let file = fixture.write("h.csv", history(10));

@@ -17,7 +17,6 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::builder::RangedU64ValueParser;
 use plaudit::{Batch, Counters, MAX_BATCH_CHANGES, Store};
 
 use self::acks::Acks;
@@ -32,6 +31,9 @@ use crate::stores::{NamespaceArg, StoreArg, counters_or_create};
 
 /// Parsed batches that wait to be applied: enough that neither thread waits for the other's hiccups.
 const QUEUED_BATCHES: usize = 8;
+
+/// The most events in one batch.
+const MAX_EVENTS: usize = MAX_BATCH_CHANGES - position::CHANGES;
 
 /// How often durability is looked at while the source is slow.
 const POLL: Duration = Duration::from_millis(5);
@@ -68,9 +70,8 @@ pub(crate) struct Args {
     /// of their own here, as does every stream that is to be resumed.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Events in one atomic batch
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..MAX_BATCH_CHANGES as u64))]
+    /// Events in one atomic batch, 1 to 1,048,574
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = batch_size)]
     batch: usize,
     /// Stop after N events, counted from where this run starts
     #[arg(long, value_name = "N")]
@@ -191,6 +192,11 @@ impl Replay {
             self.counters.name(),
         ))
     }
+}
+
+fn batch_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (1..=MAX_EVENTS).contains(size));
+    size.ok_or_else(|| format!("a whole number from 1 to {} is expected", grouped(MAX_EVENTS)))
 }
 
 /// Reads the source from the position to its end or to the limit. The receiver hangs up when applying failed, and that

@@ -12,6 +12,9 @@ use crate::stores::counters_or_create;
 /// The namespace that holds the positions.
 const NAMESPACE: &str = "plaudit.replay";
 
+/// The changes that a position takes in a batch.
+pub(crate) const CHANGES: usize = 2;
+
 /// Where a source is to be gone on with.
 #[derive(Clone)]
 pub(crate) struct Position {
