@@ -201,10 +201,10 @@ pub enum Error {
         what: String,
     },
 
-    /// An option has a value outside its limits. Nothing was opened or created.
+    /// An option has a value outside its limits, or the path of a store is empty. Nothing was opened or created.
     #[error("option {field} is {value}, and {expected} is expected")]
     InvalidOption {
-        /// The field of the options.
+        /// The field of the options, or `path`.
         field: &'static str,
         /// The value that was refused.
         value: String,

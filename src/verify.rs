@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use crate::directory::{Layout, inspect, take_lock};
+use crate::directory::{Layout, absolute, inspect, take_lock};
 use crate::engine::Environment;
 use crate::error::{Error, Result};
 use crate::log::{self, Expected, Record, SegmentEnd};
@@ -65,12 +65,12 @@ pub struct SegmentReport {
 
 pub(crate) fn verify(environment: Environment, path: &Path) -> Result<VerifyReport> {
     let Environment { storage, .. } = environment;
-    let layout = Layout::new(path);
+    let layout = Layout::new(&absolute(&*storage, path)?);
     if !inspect(&*storage, &layout)? {
-        return Err(Error::NotAStore { path: path.to_owned(), what: "there is no store".to_owned() });
+        return Err(Error::NotAStore { path: layout.root, what: "there is no store".to_owned() });
     }
     let _lock = take_lock(&*storage, &layout, true)?;
-    let manifest = ManifestFile::open(Arc::clone(&storage), path)?.read(Manifest::clone);
+    let manifest = ManifestFile::open(Arc::clone(&storage), &layout.root)?.read(Manifest::clone);
     let homes = Homes::new(&storage, &layout.snapshot, SnapshotHome::default());
     let mut report = VerifyReport {
         namespaces: manifest.namespaces.iter().map(|namespace| namespace.name.to_string()).collect(),
