@@ -17,6 +17,7 @@ use crate::compaction::{Compactor, CompactorParts};
 use crate::directory::{Layout, create, inspect, take_lock};
 use crate::drive::{Alarm, drive_committer, drive_compactor, join, spawn};
 use crate::error::{Error, Result};
+use crate::limits::MAX_NAMESPACES;
 use crate::log::LogWriter;
 use crate::manifest::{self, Manifest, ManifestFile, Namespace};
 use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
@@ -295,7 +296,7 @@ impl Engine {
             return Ok(found.clone());
         }
         let id = NamespaceId::try_from(manifest.next_namespace)
-            .map_err(|_| Error::TooManyNamespaces { limit: manifest::MAX_NAMESPACES })?;
+            .map_err(|_| Error::TooManyNamespaces { limit: MAX_NAMESPACES })?;
         let namespace = Namespace { id, name: name.into(), options };
         manifest.next_namespace += 1;
         manifest.namespaces.push(namespace.clone());

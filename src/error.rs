@@ -169,8 +169,8 @@ pub enum Error {
         name: String,
     },
 
-    /// The store has created as many namespaces as it can over its life. A dropped one is not given back, so namespaces
-    /// are not for time windows.
+    /// The store has created [`MAX_NAMESPACES`](crate::MAX_NAMESPACES) namespaces over its life. A dropped one is not
+    /// given back, so namespaces are not for time windows.
     #[error("the store holds at most {limit} namespaces over its life")]
     TooManyNamespaces {
         /// The limit.

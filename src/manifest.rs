@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::limits::MAX_NAMESPACES;
 use crate::options::{AtBound, CounterOptions};
 use crate::shard::NamespaceId;
 use crate::snapshot::GenerationMeta;
@@ -33,8 +34,8 @@ const LENGTH_AT: usize = VERSION_AT + size_of::<u32>();
 const BODY_AT: usize = LENGTH_AT + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u32>();
 
-/// Namespace numbers are 16 bits and never used again.
-pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
+// Namespace numbers are 16 bits and never used again.
+const _: () = assert!(MAX_NAMESPACES == 1 << NamespaceId::BITS);
 
 /// No store gets so far with its segments or generations. What is near the end of 64 bits would have no number left for
 /// the next, so that the store could be opened and, once it had gone on, never again.

@@ -101,7 +101,8 @@ impl Store {
 
     /// A handle to the namespace `name`; it is created, durably, when missing. A name is 1 to 255 bytes without
     /// control characters. Creating one costs two syncs; opening one that exists is a lookup, which waits while
-    /// another is being created. One takes about 140 bytes in each shard, 36 KB with 256.
+    /// another is being created. One takes about 140 bytes in each shard, 36 KB with 256. A store creates at most
+    /// [`MAX_NAMESPACES`](crate::MAX_NAMESPACES), 65,536, over its whole life, dropped ones included.
     ///
     /// # Errors
     ///
@@ -136,7 +137,8 @@ impl Store {
     }
 
     /// Removes a namespace with all its counters, durably. Its handles answer
-    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on. Subscriptions are not told.
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on. Subscriptions are not told. It
+    /// still counts among the [`MAX_NAMESPACES`](crate::MAX_NAMESPACES) that a store creates over its life.
     ///
     /// # Errors
     ///
