@@ -15,7 +15,8 @@ use crate::shard::{BatchChange, Change};
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
 /// Changes are gathered first; [`commit`](Self::commit) applies them in their order. Whoever reads a single counter
-/// sees each of them at its own moment; the disk sees all of them or none.
+/// sees each of them at its own moment; the disk sees all of them or none. The methods that gather refuse nothing:
+/// `commit` does, and the batch keeps the refused change, with all others, until [`clear`](Self::clear).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -52,17 +53,17 @@ impl Batch {
         Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), refused: None }
     }
 
-    /// Adds `delta` to a counter, as [`Counters::add`].
+    /// Adds `delta` to a counter, as [`Counters::add`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn add(&mut self, counters: &Counters, key: impl AsRef<[u8]>, delta: i64) -> &mut Self {
         self.push(counters, key.as_ref(), Change::Add(delta))
     }
 
-    /// Sets a counter, as [`Counters::set`].
+    /// Sets a counter, as [`Counters::set`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn set(&mut self, counters: &Counters, key: impl AsRef<[u8]>, value: i64) -> &mut Self {
         self.push(counters, key.as_ref(), Change::Set(value))
     }
 
-    /// Removes a counter, as [`Counters::remove`].
+    /// Removes a counter, as [`Counters::remove`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn remove(&mut self, counters: &Counters, key: impl AsRef<[u8]>) -> &mut Self {
         self.push(counters, key.as_ref(), Change::Remove)
     }
@@ -107,7 +108,7 @@ impl Batch {
         self.changes.is_empty()
     }
 
-    /// Forgets the gathered changes.
+    /// Forgets the gathered changes, also one that was refused.
     pub fn clear(&mut self) {
         self.changes.clear();
         self.keys.clear();
@@ -124,8 +125,10 @@ impl Batch {
     ///
     /// [`Error::BatchTooLarge`]; [`Error::ForeignNamespace`] for a handle of another store; for a key or a change
     /// that is refused, the error that it has when made alone. Nothing is applied then, and the batch keeps its
-    /// changes. Under [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`]
-    /// answers, and the changes are applied then.
+    /// changes, the refused one too: a further commit tries them all again, and a change that can never be made (by its
+    /// key, or its handle) is refused until [`clear`](Self::clear). Under
+    /// [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`] answers, and the
+    /// changes are applied then.
     pub fn commit(&mut self) -> Result<BatchReceipt> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());

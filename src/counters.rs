@@ -102,6 +102,8 @@ impl Counters {
 
     /// Removes the counter, so that it reads 0 and is not listed. An absent one is left absent.
     ///
+    /// The memory of removed counters is used again for new ones, and given back only when the store is opened again.
+    ///
     /// # Errors
     ///
     /// Only those that every method has.

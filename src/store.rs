@@ -215,14 +215,21 @@ impl Store {
     /// delivered once it is durable.
     ///
     /// `capacity` is how many changes the subscription's queue holds. An epoch that does not fit is missed, and the
-    /// subscription says so ([`Delivery::Missed`](crate::Delivery::Missed)).
+    /// subscription says so ([`Delivery::Missed`](crate::Delivery::Missed)). With 0 none fits: the subscriber learns
+    /// which epochs there were, and not what changed in them.
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.engine.subscribe(capacity)
     }
 
     /// Reads every block of every generation and every frame of the log of a store that is not open, and reports what
-    /// is there. Changes nothing.
+    /// is there.
+    ///
+    /// What the store has on disk stays as it is, but the store is locked meanwhile, and its `LOCK` is created where it
+    /// is missing. A generation in sled cannot be read without being opened for writing: that needs the permission to
+    /// write, sets the time of its data file, and removes what sled may have left of a file that it did not finish.
+    /// With generations in plain files ([`SnapshotHome::File`](crate::SnapshotHome::File)), a store on a read-only
+    /// medium can be verified.
     ///
     /// # Errors
     ///
@@ -240,8 +247,8 @@ impl Store {
         verify(environment, path.as_ref())
     }
 
-    /// Makes everything durable, marks the log as cleanly closed, and gives the directory free. Clones and handles
-    /// answer [`Error::Closed`](crate::Error::Closed) from then on.
+    /// Closes the store for all its clones and handles, which answer [`Error::Closed`](crate::Error::Closed) from then
+    /// on. Makes everything durable, marks the log as cleanly closed, and gives the directory free.
     ///
     /// # Errors
     ///
