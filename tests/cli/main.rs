@@ -5,9 +5,10 @@
 
 mod replay;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -78,8 +79,8 @@ impl Fixture {
     }
 
     /// The arguments of a replay into namespace `n`.
-    fn replay(&self, file: impl AsRef<OsStr>, more: &[&str]) -> Vec<std::ffi::OsString> {
-        let mut args: Vec<std::ffi::OsString> = vec!["replay".into(), file.as_ref().into(), "--store".into()];
+    fn replay(&self, file: impl AsRef<OsStr>, more: &[&str]) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["replay".into(), file.as_ref().into(), "--store".into()];
         args.push(self.store.clone().into());
         args.extend(["--namespace", "n"].iter().chain(more).map(Into::into));
         args
@@ -196,6 +197,26 @@ fn add_prints_the_new_value_and_get_finds_it() {
     assert!(stderr(&refused).contains("does not fit 64 bits"), "{}", stderr(&refused));
     let got = printed(&fixture.on_store(&["get", "video-1", "other", "video-1", "--namespace", "n"]));
     assert_eq!(got, "video-1\t-2\nother\t0\nvideo-1\t-2\n");
+}
+
+#[test]
+fn keys_are_given_as_the_help_says() {
+    let fixture = Fixture::new();
+    let store = fixture.store.to_str().unwrap();
+    let behind = |subcommand, key: &[u8], delta: &[&str]| {
+        let options = [subcommand, "--store", store, "--namespace", "n", "--"].map(OsString::from);
+        let key = OsString::from_vec(key.to_vec());
+        let args: Vec<OsString> = options.into_iter().chain([key]).chain(delta.iter().map(Into::into)).collect();
+        printed(&args)
+    };
+    for key in [&b"-key"[..], b"--store", b"--", b"-5", b"\xff\x01", b"\\xff"] {
+        assert_eq!(behind("add", key, &["-3"]), "-3\n");
+        assert!(behind("get", key, &[]).ends_with("\t-3\n"));
+    }
+    assert_eq!(fixture.dump("n"), "--\t-3\n--store\t-3\n-5\t-3\n-key\t-3\n\\\\xff\t-3\n\\xff\\x01\t-3\n");
+    for subcommand in ["add", "get"] {
+        assert!(printed(&[subcommand, "--help"]).contains("-- -key-with-a-dash"));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// `--store`, for every subcommand that needs one.
 #[derive(clap::Args)]
 pub(crate) struct StoreArg {
-    /// The store's directory
+    /// The store's directory; it must be writable, also for reading, and not be open elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,
 }
