@@ -137,3 +137,17 @@ fn nothing_is_left_open_and_comments_are_wrapped() {
         }
     }
 }
+
+#[test]
+fn documents_are_wrapped() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The crate as it is published lacks the fuzzer's.
+    let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "fuzz/README.md"].map(|name| root.join(name));
+    for path in documents.iter().filter(|path| path.exists()) {
+        for (line, number) in fs::read_to_string(path).unwrap().lines().zip(1..) {
+            // A table row cannot be wrapped.
+            let is_long = line.chars().count() > MAX_COLUMNS && !line.starts_with('|');
+            assert!(!is_long, "{}:{number} is too long", path.display());
+        }
+    }
+}
