@@ -355,7 +355,7 @@ impl Workload {
         let path = ["/log/", "/log/", "MANIFEST", "/snapshot/"][self.random.below(4) as usize];
         let (path_contains, skip) = (Some(path.to_owned()), self.random.below(3));
         let (operation, kind) = (Operation::Sync, std::io::ErrorKind::Other);
-        self.disk.fail(Fault { operation, path_contains, skip, times: Some(1), kind });
+        self.disk.fail(Fault { operation, path_contains, skip, times: Some(1), kind, done: false });
     }
 
     /// Damages the newest snapshot where there is another way to the same counts.

@@ -26,7 +26,7 @@ fn contents(disk: &SimDisk) -> Vec<u8> {
 }
 
 fn fault(operation: Operation) -> Fault {
-    Fault { operation, path_contains: None, skip: 0, times: Some(1), kind: ErrorKind::Other }
+    Fault { operation, path_contains: None, skip: 0, times: Some(1), kind: ErrorKind::Other, done: false }
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -347,6 +347,30 @@ fn every_operation_can_be_made_to_fail_and_then_changes_nothing_but_half_a_write
     assert_eq!((contents(&disk), disk.files()), (b"abcd".to_vec(), vec![f.to_owned()]));
     fails(Operation::Write, &mut || file.write_all_at(b"ABCD", 0));
     assert_eq!(contents(&disk), b"ABcd");
+}
+
+#[test]
+fn a_call_that_fails_although_it_was_done_changes_all_that_it_was_to() {
+    let (disk, file) = disk_with(b"abcd");
+    let (f, g, h) = (path("/f"), path("/g"), path("/h"));
+    let fails = |operation, call: &mut dyn FnMut() -> io::Result<()>| {
+        disk.fail(Fault { done: true, ..fault(operation) });
+        assert_eq!(kind(call()), ErrorKind::Other, "{operation:?}");
+    };
+    fails(Operation::Write, &mut || file.write_all_at(b"ABCDE", 0));
+    fails(Operation::Allocate, &mut || file.allocate(7));
+    fails(Operation::Truncate, &mut || file.truncate(6));
+    assert_eq!(contents(&disk), b"ABCDE\0");
+    fails(Operation::Sync, &mut || file.sync());
+    assert_eq!(contents(&disk.power_cut(Survival::Nothing, 0)), b"ABCDE\0");
+    fails(Operation::Create, &mut || disk.create(g).map(drop));
+    fails(Operation::Create, &mut || disk.create_dir_all(h));
+    fails(Operation::Rename, &mut || disk.rename(g, path("/h/g")));
+    fails(Operation::Remove, &mut || disk.remove_file(f));
+    fails(Operation::SyncDir, &mut || disk.sync_dir(path("/")));
+    assert_eq!(disk.power_cut(Survival::Nothing, 0).files(), [path("/h/g")]);
+    fails(Operation::Lock, &mut || disk.try_lock(g).map(drop));
+    assert!(disk.try_lock(g).unwrap().is_some());
 }
 
 #[test]
