@@ -360,7 +360,13 @@ fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<(), U
     };
     file.sync().map_err(unknown("sync"))?;
     drop(file);
-    storage.rename(&temporary, &path).map_err(unknown("rename"))?;
+    storage.rename(&temporary, &path).map_err(|error| match unknown("rename")(error) {
+        // Whatever the answer was, a temporary file that has lost its name is the manifest now.
+        UpdateFailure::Unchanged(error) if storage.open(&temporary).is_err() => {
+            UpdateFailure::Unknown(error.no_longer_temporary())
+        }
+        failure => failure,
+    })?;
     // From here on the new manifest may be what a crash leaves, so not even a full disk can be tried again.
     let synced = sync_dir_with_patience(storage, dir);
     synced.map_err(|error| UpdateFailure::Unknown(error.no_longer_temporary()))

@@ -5,12 +5,13 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plaudit::storage::sim::{SimDisk, Survival};
+use plaudit::storage::sim::{Fault, Operation, SimDisk, Survival};
 use plaudit::{Driver, Durability, Error, Options, Stepped, Store};
-use support::{LONG, Random, World, options, state, step_until_quiet};
+use support::{LONG, Random, World, fault, options, state, step_until_quiet};
 
 /// A store whose disk takes no further byte and whose open segment is full. "likes" has 1 in "before", durable.
 fn full(world: &World) -> Store {
@@ -136,6 +137,23 @@ fn namespaces_are_made_and_dropped_whole_or_not_at_all() {
     let store = world.open().unwrap();
     assert_eq!(store.namespaces().len(), 1);
     assert_eq!(store.existing_counters("other").unwrap().get("key").unwrap(), 2);
+}
+
+#[test]
+fn a_rename_that_happened_is_never_taken_for_one_without_room() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("key", 1).unwrap();
+    store.sync().unwrap();
+    let full = fault(Operation::Rename, "MANIFEST", ErrorKind::StorageFull);
+    world.disk.fail(Fault { times: Some(1), done: true, ..full });
+    // The disk has a manifest without the namespace now, so nothing in it may be acknowledged any more.
+    let refused = store.drop_namespace("likes").unwrap_err();
+    assert!(!refused.is_temporary(), "{refused:?}");
+    assert!(matches!(likes.add("key", 1), Err(Error::Poisoned { .. })));
+    drop((likes, store));
+    assert!(world.open().unwrap().namespaces().is_empty());
 }
 
 #[test]
