@@ -263,6 +263,29 @@ fn a_log_that_cannot_be_sealed_for_want_of_room_stays_open() {
 }
 
 #[test]
+fn a_seal_that_found_no_room_does_not_end_the_log() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("a", 1).unwrap();
+    store.sync().unwrap();
+    // The worst case: all of it arrives, and the store hears of a failure.
+    let full = fault(Operation::Write, "/log/", ErrorKind::StorageFull);
+    world.disk.fail(Fault { times: Some(1), done: true, ..full });
+    assert!(store.clone().close().unwrap_err().is_storage_full());
+    // An epoch that the open segment has no room for goes to another one.
+    (0..8).for_each(|n| drop(likes.add(format!("{n:->900}"), 1).unwrap()));
+    store.sync().unwrap();
+    assert_eq!(world.segments().len(), 2);
+    let expected = state(&store);
+    for seed in 0..32 {
+        // The segment is cut where the seal began, and the power may go before that is on the disk.
+        let after = World::on(world.disk.power_cut(Survival::Random, seed));
+        assert_eq!(state(&after.open().unwrap()), expected, "seed {seed}");
+    }
+}
+
+#[test]
 fn closing_while_the_disk_fills_and_others_count_loses_nothing() {
     let mut refused = 0;
     for moment in 0.. {

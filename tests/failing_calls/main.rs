@@ -35,7 +35,7 @@ struct Failure {
     done: bool,
 }
 
-/// EIO, ENOSPC, a short write, EINTR; and EIO of a call that was done.
+/// EIO, ENOSPC, a short write, EINTR; and EIO and ENOSPC of calls that were done.
 const FAILURES: [Failure; 6] = [
     Failure { kind: ErrorKind::Other, done: false },
     Failure { kind: ErrorKind::StorageFull, done: false },
