@@ -1,5 +1,5 @@
-//! Every sync, directory sync and order of calls that durability rests on, each with a name to switch it off by; and the
-//! calls that it does not rest on.
+//! Every sync, directory sync and order of calls that durability rests on, each with a name to switch it off by; and
+//! the calls that it does not rest on.
 
 use plaudit::storage::sim::Operation::{Allocate, Remove, Rename, Sync, SyncDir, Truncate};
 

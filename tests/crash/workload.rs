@@ -332,8 +332,8 @@ impl Workload {
         Ok(())
     }
 
-    /// Closes the store, and lets the seal be answered as on a full disk, although all of it is written: the store stays
-    /// open, and must take the seal back before the log goes on in another segment.
+    /// Closes the store, and lets the seal be answered as on a full disk, although all of it is written: the store
+    /// stays open, and must take the seal back before the log goes on in another segment.
     fn close_in_vain(&mut self, store: &Store) -> Result<(), Stop> {
         self.operate(store)?;
         self.sync(store)?;

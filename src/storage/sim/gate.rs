@@ -66,8 +66,8 @@ pub struct Fault {
     pub times: Option<u64>,
     /// The kind of the error that they answer.
     pub kind: io::ErrorKind,
-    /// Whether they are carried out whole all the same, so that only their answer is wrong: an error that a disk reports
-    /// late, or an answer that a network loses. A lock is not taken in any case.
+    /// Whether they are carried out whole all the same, so that only their answer is wrong: an error that a disk
+    /// reports late, or an answer that a network loses. A lock is not taken in any case.
     pub done: bool,
 }
 
