@@ -72,6 +72,7 @@ mod compaction;
 mod counters;
 mod directory;
 mod drive;
+mod edge;
 mod engine;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -100,7 +101,7 @@ pub use clock::{Clock, SystemClock};
 pub use counters::{Counters, Iter};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};
-pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES};
+pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES, MAX_TIME_MS};
 pub use options::{AtBound, CounterOptions, Durability, Options, SnapshotHome};
 pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
 pub use recovery::RecoveryReport;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top. A module uses only modules further down.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "lib",
     "fuzzing",
     "store",
@@ -26,6 +26,7 @@ const ORDER: [&str; 26] = [
     "shard",
     "log",
     "snapshot",
+    "edge",
     "varint",
     "storage",
     "clock",
