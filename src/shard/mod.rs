@@ -21,6 +21,8 @@
 
 mod batch;
 mod change;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the likes that follow"))]
+mod edges;
 mod entry;
 mod epoch;
 mod index;
