@@ -1,136 +1,102 @@
-//! A hash index from ids to the numbers of the chunks that hold them, in one word of 32 bits for each. An id itself
-//! stands only in its chunk.
-//!
-//! Open addressing with linear probing. A word holds a chunk's number and, in the bits that the numbers leave over, a
-//! part of the id's hash, its tag: so a lookup reads hardly any chunk but the right one. Two ids of the same tag in the
-//! same chunk have equal words. Either word may be taken for either id: whichever is found first on the way from an
-//! id's home is found again, and the other one stands behind it on the same way.
+//! From ids to chunks, in a table that is replaced when it is outgrown. What the next table is to hold is moved in
+//! short steps, because whoever changes a set holds a lock, and all of ten million ids take long.
 
-/// Ends the way from a home.
-const EMPTY: u32 = 0;
+use foldhash::fast::FixedState;
 
-/// Was removed; the way goes on.
-const DELETED: u32 = 1;
+use super::chunk::Chunk;
+use super::table::Table;
 
-/// What a word holds for chunk 0.
-const FIRST: u32 = 2;
+/// How many chunks are moved at each change. A change makes one at most: so all are moved after a third as many changes
+/// as there were chunks.
+const CHUNKS_MOVED: usize = 4;
 
-const MIN_WORDS: usize = 24;
-
-/// Chunks by the hash of the ids in them.
 #[derive(Debug)]
 pub(super) struct Index {
-    words: Box<[u32]>,
-    number_bits: u32,
-    used: usize,
-    deleted: usize,
+    table: Table,
+    /// The table before, while it is moved. It has the ids of the chunks from `moved` on; what it has of those before
+    /// is out of date. The new one has theirs.
+    old: Option<Table>,
+    moved: u32,
 }
 
 impl Index {
-    /// An empty one with room for so many ids in so many chunks and some more.
-    pub(super) fn with_room(ids: usize, chunks: usize) -> Self {
-        let words = (ids + ids / 5 * 2).max(MIN_WORDS);
-        let numbers = chunks + chunks / 2 + 8;
-        let number_bits = (numbers + FIRST as usize).next_power_of_two().trailing_zeros();
-        Self { words: vec![EMPTY; words].into(), number_bits, used: 0, deleted: 0 }
+    /// An empty one with room for so many ids.
+    pub(super) fn with_room(ids: usize) -> Self {
+        Self { table: Table::with_room(ids, 1), old: None, moved: 0 }
     }
 
     /// What `look` finds in the chunk that holds the id with this hash; it is called for every chunk that may.
     #[inline]
     pub(super) fn find<T>(&self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let (tag, numbers) = (self.tag(hash), self.number_mask());
-        let mut found = None;
-        self.position(hash, |word| {
-            if word & !numbers == tag && word & numbers >= FIRST {
-                found = look((word & numbers) - FIRST);
+        let found = self.table.find(hash, &mut look);
+        match &self.old {
+            Some(old) if found.is_none() => {
+                old.find(hash, |number| if number >= self.moved { look(number) } else { None })
             }
-            found.is_some()
-        });
-        found
+            _ => found,
+        }
     }
 
     /// Adds an id that stands in chunk `number`.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
-        let word = self.word(hash, number);
-        if let Some(at) = self.position(hash, |word| word == EMPTY || word == DELETED) {
-            self.deleted -= usize::from(self.words[at] == DELETED);
-            self.used += 1;
-            self.words[at] = word;
-        }
+        self.table_of(number).insert(hash, number);
     }
 
     /// Notes that an id moved to another chunk.
     pub(super) fn replace(&mut self, hash: u64, from: u32, to: u32) {
-        let (from, to) = (self.word(hash, from), self.word(hash, to));
-        if let Some(at) = self.position(hash, |word| word == from) {
-            self.words[at] = to;
+        if self.old.is_none() || (from < self.moved) == (to < self.moved) {
+            self.table_of(from).replace(hash, from, to);
+        } else {
+            self.table_of(from).remove(hash, from);
+            self.table_of(to).insert(hash, to);
         }
     }
 
     /// Removes an id that stood in chunk `number`.
     pub(super) fn remove(&mut self, hash: u64, number: u32) {
-        let word = self.word(hash, number);
-        let Some(mut at) = self.position(hash, |found| found == word) else { return };
-        self.used -= 1;
-        self.deleted += 1;
-        self.words[at] = DELETED;
-        // What is last on every way that leads here need not stay.
-        let next = if at + 1 == self.words.len() { 0 } else { at + 1 };
-        if self.words[next] == EMPTY {
-            while self.words[at] == DELETED {
-                self.words[at] = EMPTY;
-                self.deleted -= 1;
-                at = at.checked_sub(1).unwrap_or(self.words.len() - 1);
-            }
+        self.table_of(number).remove(hash, number);
+    }
+
+    /// Makes room for another id and another chunk. Called before each change, with how many ids there are and all
+    /// chunks by number.
+    #[inline]
+    pub(super) fn tend<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &FixedState) {
+        if self.old.is_none() && self.table.is_outgrown(chunks.len()) {
+            let next = Table::with_room(ids, chunks.len());
+            self.old = Some(std::mem::replace(&mut self.table, next));
+            self.moved = 0;
+        }
+        if self.old.is_some() {
+            self.move_some(ids, chunks, hasher);
         }
     }
 
-    /// Whether it must be built anew before another id or another chunk, or may be because it has become too large.
-    pub(super) fn is_outgrown(&self, chunks: usize) -> bool {
-        let is_full = self.used + self.deleted >= self.words.len() / 6 * 5;
-        let is_sparse = self.used < self.words.len() / 4 && self.words.len() > MIN_WORDS;
-        is_full || is_sparse || chunks + FIRST as usize >= 1 << self.number_bits
+    fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &FixedState) {
+        // There is room until all are moved, but in a set that has shrunk to nearly nothing: its chunks have many
+        // numbers, most of them free, and it may have grown again before all of them had their turn.
+        let has_room = self.table.has_room(ids - self.table.used(), chunks.len())
+            && self.old.as_ref().is_some_and(|old| old.has_room(0, chunks.len()));
+        let at_once = if has_room { CHUNKS_MOVED } else { chunks.len() };
+        let first = self.moved as usize;
+        for chunk in chunks.iter().skip(first).take(at_once) {
+            chunk.edges().iter().for_each(|edge| self.table.insert(edge.hash(hasher), self.moved));
+            self.moved += 1;
+        }
+        if self.moved as usize == chunks.len() {
+            self.old = None;
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.words)
+        self.table.memory_bytes() + self.old.as_ref().map_or(0, Table::memory_bytes)
     }
 
-    /// The first word on the way from the hash's home that `is_it`; every way ends with an empty one.
     #[inline]
-    fn position(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<usize> {
-        // The upper bits of the product: the length need not be a power of two.
-        let mut at = ((u128::from(hash) * self.words.len() as u128) >> 64) as usize;
-        loop {
-            let word = self.words[at];
-            if is_it(word) {
-                return Some(at);
-            }
-            if word == EMPTY {
-                return None;
-            }
-            at += 1;
-            if at == self.words.len() {
-                at = 0;
-            }
+    fn table_of(&mut self, number: u32) -> &mut Table {
+        match &mut self.old {
+            Some(old) if number >= self.moved => old,
+            _ => &mut self.table,
         }
-    }
-
-    #[inline]
-    fn word(&self, hash: u64, number: u32) -> u32 {
-        debug_assert!(number + FIRST <= self.number_mask(), "the index is built anew before a number is too large");
-        self.tag(hash) | (number + FIRST)
-    }
-
-    /// The hash's low bits, because the upper ones choose the home.
-    #[inline]
-    fn tag(&self, hash: u64) -> u32 {
-        (hash as u32) << self.number_bits
-    }
-
-    #[inline]
-    fn number_mask(&self) -> u32 {
-        (1 << self.number_bits) - 1
     }
 }
 
@@ -139,60 +105,17 @@ mod tests {
     use super::*;
 
     impl Index {
-        /// How many ids it has; counted, and compared with the counts that it keeps.
+        /// How many ids it has, counted.
         pub(in crate::shard::edges) fn count(&self) -> usize {
-            let deleted = self.words.iter().filter(|&&word| word == DELETED).count();
-            let used = self.words.iter().filter(|&&word| word != DELETED && word != EMPTY).count();
-            assert_eq!((used, deleted), (self.used, self.deleted));
-            assert!(used + deleted < self.words.len(), "every way must end");
-            used
+            self.table.count_from(0) + self.old.as_ref().map_or(0, |old| old.count_from(self.moved))
         }
 
         pub(in crate::shard::edges) fn words(&self) -> usize {
-            self.words.len()
+            self.table.words()
         }
-    }
 
-    /// Few homes and tags, so that ways grow long, wrap around the end, and have equal words.
-    fn hash(id: u64) -> u64 {
-        (id % 7).wrapping_mul(0x2492_4924_9249_2492) | (id % 3)
-    }
-
-    #[test]
-    fn a_chunk_is_found_until_its_id_is_removed_whatever_stands_around_it() {
-        let mut index = Index::with_room(70, 4);
-        let mut chunks = vec![None; 80];
-        let mut state = 7u64;
-        for _ in 0..20_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (id, number) = ((state >> 33) % 80, (state >> 45) as u32 % 4);
-            let chunk = &mut chunks[id as usize];
-            *chunk = match *chunk {
-                None => {
-                    index.insert(hash(id), number);
-                    Some(number)
-                }
-                Some(from) if (state >> 60).is_multiple_of(2) => {
-                    index.replace(hash(id), from, number);
-                    Some(number)
-                }
-                Some(from) => {
-                    index.remove(hash(id), from);
-                    None
-                }
-            };
-            assert_eq!(index.count(), chunks.iter().flatten().count());
-            for (id, chunk) in (0..).zip(&chunks).filter_map(|(id, chunk)| Some((id, (*chunk)?))) {
-                assert_eq!(index.find(hash(id), |number| (number == chunk).then_some(chunk)), Some(chunk), "id {id}");
-            }
+        pub(in crate::shard::edges) fn is_moving(&self) -> bool {
+            self.old.is_some()
         }
-    }
-
-    #[test]
-    fn removing_all_leaves_no_marks_where_a_way_ends() {
-        let mut index = Index::with_room(20, 1);
-        (0..20).for_each(|id| index.insert(hash(id), 0));
-        (0..20).for_each(|id| index.remove(hash(id), 0));
-        assert_eq!((index.count(), index.deleted), (0, 0));
     }
 }

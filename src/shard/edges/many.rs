@@ -36,7 +36,7 @@ pub(super) struct Many<const N: usize> {
 
 impl<const N: usize> Many<N> {
     pub(super) fn new(edges: Chunk<N>, hasher: &FixedState) -> Self {
-        let mut index = Index::with_room(edges.len(), 1);
+        let mut index = Index::with_room(edges.len());
         for edge in edges.edges() {
             index.insert(edge.hash(hasher), 0);
         }
@@ -62,7 +62,7 @@ impl<const N: usize> Many<N> {
 
     /// Inserts an edge, or replaces the one of the same id; returns the stamp before.
     pub(super) fn set(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &FixedState) -> Option<Stamp> {
-        self.tend_index(hasher);
+        self.index.tend(self.len, &self.chunks, hasher);
         let hash = edge.hash(hasher);
         let Some((from, at)) = self.find(&edge, hash) else {
             let to = self.room_for(&edge, expired_ms, hasher);
@@ -83,7 +83,7 @@ impl<const N: usize> Many<N> {
     }
 
     pub(super) fn remove(&mut self, id: &Edge<N>, hasher: &FixedState) -> Option<Stamp> {
-        self.tend_index(hasher);
+        self.index.tend(self.len, &self.chunks, hasher);
         let hash = id.hash(hasher);
         let (number, at) = self.find(id, hash)?;
         let removed = self.chunks[number as usize].remove(at);
@@ -236,17 +236,6 @@ impl<const N: usize> Many<N> {
             self.free.push(number);
         }
     }
-
-    /// Builds the index anew when it has become too small or too large.
-    fn tend_index(&mut self, hasher: &FixedState) {
-        if self.index.is_outgrown(self.chunks.len()) {
-            let mut index = Index::with_room(self.len, self.chunks.len());
-            for (chunk, number) in self.chunks.iter().zip(0..) {
-                chunk.edges().iter().for_each(|edge| index.insert(edge.hash(hasher), number));
-            }
-            self.index = index;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -279,6 +268,10 @@ mod tests {
         /// How many chunks there are, and words in the index.
         pub(in crate::shard::edges) fn shape(&self) -> (usize, usize) {
             (self.order.len(), self.index.words())
+        }
+
+        pub(in crate::shard::edges) fn is_moving(&self) -> bool {
+            self.index.is_moving()
         }
 
         /// How many edges each chunk has, in order.
@@ -364,5 +357,20 @@ mod tests {
             (calls, before) = (calls + 1, Some(next));
         }
         assert_eq!((out, calls), (vec![(9_999, like(0))], 3));
+    }
+
+    #[test]
+    fn a_set_that_grows_again_while_its_index_is_made_smaller_has_room() {
+        let (mut many, hasher) = many(0..20_000);
+        let mut ids = 0..20_000;
+        while many.len() > 150 || !many.is_moving() {
+            many.remove(&Edge::with_id(ids.next().expect("the index is made smaller")), &hasher);
+        }
+        let (words, numbers) = (many.index.words(), many.chunks.len());
+        assert!(words < numbers, "{words} words are filled before {numbers} chunks are moved");
+        for id in 30_000..31_000 {
+            many.set(Edge::new(id, like(1)), 0, &hasher);
+            many.check(&hasher);
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod chunk;
 mod index;
 mod many;
+mod table;
 #[cfg(test)]
 mod tests;
 

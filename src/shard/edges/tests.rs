@@ -145,6 +145,8 @@ struct Reached {
     became_many: u64,
     became_few: u64,
     rebuilds: u64,
+    /// Checks while the index was moved to another table.
+    moving: u64,
 }
 
 impl Reached {
@@ -199,7 +201,9 @@ fn a_large_set_answers_as_a_map_does_while_it_grows_changes_and_shrinks() {
                 reached.note(before, shape(&set), !old);
             }
             assert_eq!(set.len(), model.len());
-            if step % 3_000 == 0 {
+            let is_moving = matches!(&set.0, Edges::Many(many) if many.is_moving());
+            if step % 3_000 == 0 || is_moving && step % 20 == 0 {
+                reached.moving += u64::from(is_moving);
                 compare(&set, &mut model, 0, &hasher);
             }
         }
@@ -207,8 +211,8 @@ fn a_large_set_answers_as_a_map_does_while_it_grows_changes_and_shrinks() {
     }
     assert!(set.is_empty() && set.memory_bytes() == 0);
     println!("{reached:?}");
-    let Reached { splits, appends, joins, became_many, became_few, rebuilds } = reached;
-    assert!(splits.min(appends).min(joins).min(rebuilds) > 10 && became_many.min(became_few) > 1);
+    let Reached { splits, appends, joins, became_many, became_few, rebuilds, moving } = reached;
+    assert!(splits.min(appends).min(joins).min(rebuilds).min(moving) > 10 && became_many.min(became_few) > 1);
 }
 
 #[test]
