@@ -72,7 +72,7 @@ impl<const N: usize> Edge<N> {
 impl<const N: usize> Ord for Edge<N> {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        self.position().cmp(&other.position())
+        self.stamp().cmp(&other.stamp()).then_with(|| self.id().cmp(&other.id()))
     }
 }
 

@@ -13,13 +13,13 @@ use foldhash::fast::FixedState;
 
 use crate::edge::Stamp;
 use chunk::{Chunk, Edge};
-use many::Many;
+use many::{MAX_CHUNK, Many};
 
 /// Where an edge stands in the order of a set: by its stamp, and by its id as a number at equal stamps.
 pub(crate) type Position = (Stamp, u128);
 
-/// The most edges that are kept without an order and an index.
-const MAX_FEW: usize = 64;
+/// The most edges that are kept without an order and an index: as many as those would have to look at anyway.
+const MAX_FEW: usize = MAX_CHUNK;
 
 /// Edges to ids of `N` bytes.
 #[derive(Debug)]
