@@ -151,7 +151,7 @@ impl Batch {
             namespace: namespace.id,
             key: &self.keys[gathered.key.clone()],
             change: gathered.change,
-            bounds: &namespace.options,
+            bounds: namespace.bounds(),
         }
     }
 }

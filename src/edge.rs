@@ -1,6 +1,7 @@
 //! What is kept of one viewer and one item: when the viewer last liked or unliked it, and which of the two.
 
 use crate::limits::MAX_TIME_MS;
+use crate::options::ViewerIds;
 
 /// The time of an edge's newest like or unlike, and which it was, in one number: twice the time, and one more for an
 /// unlike. So the newer of two events is the larger number, and at equal times the unlike is: comparing decides what an
@@ -39,6 +40,43 @@ impl Stamp {
     pub(crate) fn from_bytes([a, b, c, d, e, f]: [u8; Self::BYTES]) -> Self {
         Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
+}
+
+/// How wide the viewers of a namespace are, in memory and on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ViewerWidth {
+    /// 64 bits.
+    Bits64,
+    /// 128 bits.
+    Bits128,
+}
+
+impl ViewerWidth {
+    /// The bytes that a viewer takes.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Bits64 => size_of::<u64>(),
+            Self::Bits128 => size_of::<u128>(),
+        }
+    }
+}
+
+impl From<ViewerIds> for ViewerWidth {
+    fn from(viewers: ViewerIds) -> Self {
+        match viewers {
+            ViewerIds::U64 => Self::Bits64,
+            ViewerIds::U128 => Self::Bits128,
+        }
+    }
+}
+
+/// What a group of the log or a block of a snapshot holds of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Counters, or the counts of items.
+    Counters,
+    /// The edges of items.
+    Edges(ViewerWidth),
 }
 
 const _: () = assert!(MAX_TIME_MS << 1 | 1 == (1 << (8 * Stamp::BYTES)) - 1);

@@ -18,7 +18,7 @@ use crate::directory::{Layout, create, inspect, take_lock};
 use crate::drive::{Alarm, drive_committer, drive_compactor, join, spawn};
 use crate::error::{Error, Result};
 use crate::log::LogWriter;
-use crate::manifest::{self, Manifest, ManifestFile, Namespace};
+use crate::manifest::{self, Manifest, ManifestFile, Namespace, NamespaceKind};
 use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
@@ -258,7 +258,7 @@ impl Engine {
             Refusal::TableFull => Error::TooManyCounters { namespace: namespace.name.to_string() },
             Refusal::Overflow { value, delta } => Error::Overflow { key: key(), value, delta },
             Refusal::OutOfBounds { value } => {
-                let CounterOptions { min, max, .. } = namespace.options;
+                let CounterOptions { min, max, .. } = *namespace.bounds();
                 Error::OutOfBounds { key: key(), value, min, max }
             }
         }
@@ -273,30 +273,26 @@ impl Engine {
         if self.shared.shards.is_halted() { Err(self.halted()) } else { Ok(()) }
     }
 
-    pub(crate) fn open_namespace(&self, name: &str, options: CounterOptions) -> Result<Namespace> {
+    pub(crate) fn open_namespace(&self, name: &str, kind: NamespaceKind) -> Result<Namespace> {
         manifest::check_name(name)?;
-        options.validate()?;
+        kind.validate()?;
         self.check_running()?;
-        if let Some(found) = self.find_namespace(name) {
-            if found.options != options {
-                let (stored, requested) = (found.options.to_string(), options.to_string());
-                return Err(Error::NamespaceOptions { namespace: name.to_owned(), stored, requested });
-            }
-            return Ok(found);
-        }
-        let created = self.update_manifest(|manifest| self.create_namespace(manifest, name, options))??;
-        // Two callers may have come here for the same name, and the second finds what the first created.
-        if created.options == options { Ok(created) } else { self.open_namespace(name, options) }
+        // Two callers may come to create the same name, and the second finds what the first created.
+        let opened = match self.find_namespace(name) {
+            Some(found) => found,
+            None => self.update_manifest(|manifest| self.create_namespace(manifest, name, kind))??,
+        };
+        opened.check_is(&kind).map(|()| opened)
     }
 
     /// Gives the namespace its place in the shards while the manifest is locked, so that nobody can find it before.
-    fn create_namespace(&self, manifest: &mut Manifest, name: &str, options: CounterOptions) -> Result<Namespace> {
+    fn create_namespace(&self, manifest: &mut Manifest, name: &str, kind: NamespaceKind) -> Result<Namespace> {
         if let Some(found) = manifest.namespace(name) {
             return Ok(found.clone());
         }
         let id = NamespaceId::try_from(manifest.next_namespace)
             .map_err(|_| Error::TooManyNamespaces { limit: manifest::MAX_NAMESPACES })?;
-        let namespace = Namespace { id, name: name.into(), options };
+        let namespace = Namespace { id, name: name.into(), kind };
         manifest.next_namespace += 1;
         manifest.namespaces.push(namespace.clone());
         self.shared.shards.add_namespace(id);

@@ -102,7 +102,7 @@ pub use counters::{Counters, Iter};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};
 pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES, MAX_TIME_MS};
-pub use options::{AtBound, CounterOptions, Durability, Options, SnapshotHome};
+pub use options::{AtBound, CounterOptions, Durability, LikeOptions, Options, SnapshotHome, ViewerIds};
 pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
 pub use recovery::RecoveryReport;
 pub use stats::{LatencySummary, Stats};

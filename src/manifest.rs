@@ -5,19 +5,24 @@
 //! manifest   = magic[8] version:u32 length:u32 body checksum:u32      length is of the body
 //! body       = store_id:u64 hash_seed:u64 first_segment:u64 last_segment:u64 next_generation:u64
 //!              next_namespace:u32 count:u32 namespace* count:u32 generation*
-//! namespace  = id:u16 kind:u8 at_bound:u8 min:i64 max:i64 name_length:u8 name
+//! namespace  = id:u16 (counters | likes) name_length:u8 name
+//! counters   = 0:u8 at_bound:u8 min:i64 max:i64
+//! likes      = kind:u8 0:u8 horizon_ms:u64 newest_ms:u64              kind is 1 with viewers of 64 bits, 2 of 128
 //! generation = meta[57] log_from:u64 through_epoch:u64
 //! ```
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::edge::ViewerWidth;
 use crate::error::{Error, Result};
-use crate::options::{AtBound, CounterOptions};
+use crate::limits::MAX_TIME_MS;
+use crate::options::{AtBound, CounterOptions, LikeOptions, ViewerIds};
 use crate::shard::NamespaceId;
 use crate::snapshot::GenerationMeta;
 use crate::storage::Storage;
@@ -71,12 +76,25 @@ pub(crate) struct Manifest {
     pub(crate) generations: Vec<Generation>,
 }
 
-/// A named set of counters.
+/// A named set of counters or of likes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Namespace {
     pub(crate) id: NamespaceId,
     pub(crate) name: Arc<str>,
-    pub(crate) options: CounterOptions,
+    pub(crate) kind: NamespaceKind,
+}
+
+/// What a namespace is a set of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamespaceKind {
+    /// Counters.
+    Counters(CounterOptions),
+    /// Items, each with a count and its likes.
+    Likes {
+        options: LikeOptions,
+        /// The newest time of an event that counted towards the horizon when the newest generation was published.
+        newest_ms: u64,
+    },
 }
 
 /// A published snapshot.
@@ -115,11 +133,9 @@ impl Manifest {
         }
         body.extend(self.next_namespace.to_le_bytes());
         body.extend((self.namespaces.len() as u32).to_le_bytes());
-        for Namespace { id, name, options } in &self.namespaces {
+        for Namespace { id, name, kind } in &self.namespaces {
             body.extend(id.to_le_bytes());
-            body.extend([KIND_COUNTERS, options.at_bound as u8]);
-            body.extend(options.min.to_le_bytes());
-            body.extend(options.max.to_le_bytes());
+            body.extend(kind.encode());
             body.push(name.len() as u8);
             body.extend(name.as_bytes());
         }
@@ -173,16 +189,10 @@ impl Manifest {
         manifest.next_namespace = fields.u32()?;
         for _ in 0..fields.u32()? {
             let id = NamespaceId::from_le_bytes(fields.array()?);
-            let [kind, at_bound] = fields.array()?;
-            let at_bound = match (kind, at_bound) {
-                (KIND_COUNTERS, 0) => AtBound::Reject,
-                (KIND_COUNTERS, 1) => AtBound::Clamp,
-                _ => return None,
-            };
-            let (min, max) = (i64::from_le_bytes(fields.array()?), i64::from_le_bytes(fields.array()?));
+            let kind = NamespaceKind::decode(&fields.array()?)?;
             let [name_length] = fields.array()?;
             let name = std::str::from_utf8(fields.take(usize::from(name_length))?).ok()?.into();
-            manifest.namespaces.push(Namespace { id, name, options: CounterOptions { min, max, at_bound } });
+            manifest.namespaces.push(Namespace { id, name, kind });
         }
         for _ in 0..fields.u32()? {
             let meta = GenerationMeta::decode(&fields.array()?)?;
@@ -209,10 +219,13 @@ impl Manifest {
         if !self.namespaces.iter().all(is_new) {
             return Err("a namespace is there twice");
         }
-        let is_valid =
-            |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.options.validate().is_ok();
+        let is_valid = |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.kind.validate().is_ok();
         if !self.namespaces.iter().all(is_valid) {
-            return Err("a namespace has a name or bounds that none can have");
+            return Err("a namespace has a name or options that none can have");
+        }
+        let newest_ms = self.namespaces.iter().filter_map(|namespace| namespace.kind.newest_ms());
+        if newest_ms.max() > Some(MAX_TIME_MS) {
+            return Err("a namespace has a like of a time that none can have");
         }
         let ascending = self.generations.is_sorted_by(|a, b| a.meta.number < b.meta.number && a.log_from <= b.log_from);
         let given_out = |generation: &Generation| {
@@ -226,7 +239,130 @@ impl Manifest {
     }
 }
 
+impl Namespace {
+    /// Between which bounds its counts stay, and what happens at them.
+    pub(crate) fn bounds(&self) -> &CounterOptions {
+        const OF_ITEMS: &CounterOptions = &CounterOptions { min: 0, max: i64::MAX, at_bound: AtBound::Reject };
+        match &self.kind {
+            NamespaceKind::Counters(options) => options,
+            NamespaceKind::Likes { .. } => OF_ITEMS,
+        }
+    }
+
+    /// How wide the viewers are who like its items; `None` for counters, which have none.
+    pub(crate) fn viewers(&self) -> Option<ViewerWidth> {
+        match self.kind {
+            NamespaceKind::Counters(_) => None,
+            NamespaceKind::Likes { options, .. } => Some(options.viewers.into()),
+        }
+    }
+
+    /// Whether it is what a caller asks for.
+    pub(crate) fn check_is(&self, requested: &NamespaceKind) -> Result<()> {
+        match (&self.kind, requested) {
+            (NamespaceKind::Counters(stored), NamespaceKind::Counters(requested)) => self.check_same(stored, requested),
+            (NamespaceKind::Likes { options: stored, .. }, NamespaceKind::Likes { options: requested, .. }) => {
+                self.check_same(stored, requested)
+            }
+            (_, requested) => Err(self.is_not(requested.noun())),
+        }
+    }
+
+    /// Whether it is one of counters, whatever its options.
+    pub(crate) fn check_is_of_counters(&self) -> Result<()> {
+        match self.kind {
+            NamespaceKind::Counters(_) => Ok(()),
+            NamespaceKind::Likes { .. } => Err(self.is_not(OF_COUNTERS)),
+        }
+    }
+
+    fn check_same<T: PartialEq + fmt::Display>(&self, stored: &T, requested: &T) -> Result<()> {
+        if stored == requested {
+            return Ok(());
+        }
+        let (stored, requested) = (stored.to_string(), requested.to_string());
+        Err(Error::NamespaceOptions { namespace: self.name.to_string(), stored, requested })
+    }
+
+    fn is_not(&self, requested: &'static str) -> Error {
+        Error::NamespaceKind { namespace: self.name.to_string(), stored: self.kind.noun(), requested }
+    }
+}
+
+const OF_COUNTERS: &str = "counters";
+const OF_LIKES: &str = "likes";
+
 const KIND_COUNTERS: u8 = 0;
+const KIND_LIKES_64: u8 = 1;
+const KIND_LIKES_128: u8 = 2;
+
+/// The kind, at_bound, and two words.
+const KIND_BYTES: usize = 2 + 2 * size_of::<u64>();
+
+impl NamespaceKind {
+    pub(crate) fn validate(&self) -> Result<()> {
+        match self {
+            Self::Counters(options) => options.validate(),
+            Self::Likes { options, .. } => options.validate(),
+        }
+    }
+
+    /// The newest time of an event; `None` for counters, which have no times.
+    fn newest_ms(&self) -> Option<u64> {
+        match *self {
+            Self::Counters(_) => None,
+            Self::Likes { newest_ms, .. } => Some(newest_ms),
+        }
+    }
+
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Counters(_) => OF_COUNTERS,
+            Self::Likes { .. } => OF_LIKES,
+        }
+    }
+
+    fn encode(&self) -> [u8; KIND_BYTES] {
+        let (kind, at_bound, words) = match *self {
+            Self::Counters(CounterOptions { min, max, at_bound }) => {
+                (KIND_COUNTERS, at_bound as u8, [min.to_le_bytes(), max.to_le_bytes()])
+            }
+            Self::Likes { options, newest_ms } => {
+                let kind = match options.viewers {
+                    ViewerIds::U64 => KIND_LIKES_64,
+                    ViewerIds::U128 => KIND_LIKES_128,
+                };
+                (kind, 0, [options.horizon_ms().to_le_bytes(), newest_ms.to_le_bytes()])
+            }
+        };
+        let mut bytes = [0; KIND_BYTES];
+        bytes[..2].copy_from_slice(&[kind, at_bound]);
+        bytes[2..].copy_from_slice(words.as_flattened());
+        bytes
+    }
+
+    /// `None` when the kind, or what happens at a bound, is none that there is.
+    fn decode(bytes: &[u8; KIND_BYTES]) -> Option<Self> {
+        let mut fields = Fields { bytes, at: 0 };
+        let [kind, at_bound] = fields.array()?;
+        let at_bound = match at_bound {
+            0 => AtBound::Reject,
+            1 if kind == KIND_COUNTERS => AtBound::Clamp,
+            _ => return None,
+        };
+        let viewers = match kind {
+            KIND_COUNTERS => {
+                let (min, max) = (i64::from_le_bytes(fields.array()?), i64::from_le_bytes(fields.array()?));
+                return Some(Self::Counters(CounterOptions { min, max, at_bound }));
+            }
+            KIND_LIKES_64 => ViewerIds::U64,
+            KIND_LIKES_128 => ViewerIds::U128,
+            _ => return None,
+        };
+        let (horizon, newest_ms) = (Duration::from_millis(fields.u64()?), fields.u64()?);
+        Some(Self::Likes { options: LikeOptions { viewers, horizon }, newest_ms })
+    }
+}
 
 /// Checks that a name can be a namespace's: it is stored with one byte for its length and printed in messages.
 pub(crate) fn check_name(name: &str) -> Result<()> {
@@ -389,9 +525,15 @@ mod tests {
         let mut manifest = Manifest::new(7, 9);
         manifest.last_segment = 4;
         manifest.next_generation = 3;
-        manifest.next_namespace = 2;
-        let options = CounterOptions { min: 0, max: 100, at_bound: AtBound::Clamp };
-        manifest.namespaces.push(Namespace { id: 1, name: "likes".into(), options });
+        manifest.next_namespace = 4;
+        let counters = NamespaceKind::Counters(CounterOptions { min: 0, max: 100, at_bound: AtBound::Clamp });
+        let narrow = NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 1_700_000_000_000 };
+        let horizon = Duration::from_millis(MAX_TIME_MS);
+        let wide = LikeOptions { viewers: ViewerIds::U128, horizon };
+        let wide = NamespaceKind::Likes { options: wide, newest_ms: MAX_TIME_MS };
+        for (id, name, kind) in [(1, "views", counters), (2, "likes", narrow), (3, "votes", wide)] {
+            manifest.namespaces.push(Namespace { id, name: name.into(), kind });
+        }
         let meta = GenerationMeta {
             number: 2,
             home: HomeKind::File,
@@ -439,18 +581,25 @@ mod tests {
 
     #[test]
     fn fields_that_contradict_each_other_are_corrupt() {
-        let broken = |change: fn(&mut Manifest)| {
+        fn broken(change: impl FnOnce(&mut Manifest)) -> bool {
             let mut manifest = sample();
             change(&mut manifest);
             decode(&manifest.encode()).unwrap_err().is_corrupt()
-        };
+        }
         assert!(broken(|manifest| manifest.first_segment = 0));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX - 1));
         assert!(broken(|manifest| manifest.first_segment = 9));
-        assert!(broken(|manifest| manifest.namespaces[0].id = 2));
+        assert!(broken(|manifest| manifest.namespaces[0].id = 4));
         assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
-        assert!(broken(|manifest| manifest.namespaces[0].options.min = 1));
+        let bounds = CounterOptions { min: 1, ..CounterOptions::default() };
+        assert!(broken(move |manifest| manifest.namespaces[0].kind = NamespaceKind::Counters(bounds)));
+        let options = LikeOptions::default();
+        let late = NamespaceKind::Likes { options, newest_ms: MAX_TIME_MS + 1 };
+        assert!(broken(move |manifest| manifest.namespaces[1].kind = late));
+        let horizon = Duration::from_millis(MAX_TIME_MS + 1);
+        let long = NamespaceKind::Likes { options: LikeOptions { horizon, ..options }, newest_ms: 0 };
+        assert!(broken(move |manifest| manifest.namespaces[1].kind = long));
         assert!(broken(|manifest| {
             let twice = Namespace { id: 0, ..manifest.namespaces[0].clone() };
             manifest.namespaces.push(twice);
@@ -462,6 +611,46 @@ mod tests {
         assert!(broken(|manifest| manifest.generations[0].log_from = 6));
         assert!(broken(|manifest| manifest.next_generation = 2));
         assert!(broken(|manifest| manifest.next_generation = u64::MAX - 1));
+    }
+
+    #[test]
+    fn the_bytes_of_a_namespaces_kind_never_change() {
+        let bounds = CounterOptions { min: -2, max: 3, at_bound: AtBound::Clamp };
+        let golden = [0, 1, 254, 255, 255, 255, 255, 255, 255, 255, 3, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(NamespaceKind::Counters(bounds).encode(), golden);
+        for (viewers, kind) in [(ViewerIds::U64, 1), (ViewerIds::U128, 2)] {
+            let options = LikeOptions { viewers, horizon: Duration::from_millis(258) };
+            let likes = NamespaceKind::Likes { options, newest_ms: 7 };
+            let mut golden = [kind, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+            assert_eq!(likes.encode(), golden);
+            assert_eq!(NamespaceKind::decode(&golden), Some(likes));
+            golden[1] = 1;
+            assert_eq!(NamespaceKind::decode(&golden), None, "likes have no bound to stop at");
+        }
+        for (kind, at_bound) in [(0, 2), (3, 0), (255, 0)] {
+            let mut bytes = [0; KIND_BYTES];
+            bytes[..2].copy_from_slice(&[kind, at_bound]);
+            assert_eq!(NamespaceKind::decode(&bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_opened_as_what_it_was_created() {
+        let [counters, narrow, wide] = <[Namespace; 3]>::try_from(sample().namespaces).unwrap();
+        for namespace in [&counters, &narrow, &wide] {
+            namespace.check_is(&namespace.kind).unwrap();
+        }
+        let likes_now = NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 0 };
+        narrow.check_is(&likes_now).unwrap();
+        assert!(matches!(wide.check_is(&likes_now), Err(Error::NamespaceOptions { .. })));
+        let unbounded = NamespaceKind::Counters(CounterOptions::default());
+        assert!(matches!(counters.check_is(&unbounded), Err(Error::NamespaceOptions { .. })));
+        let refused = narrow.check_is(&unbounded).unwrap_err();
+        assert!(matches!(refused, Error::NamespaceKind { stored: "likes", requested: "counters", .. }));
+        let refused = counters.check_is(&likes_now).unwrap_err();
+        assert!(matches!(refused, Error::NamespaceKind { stored: "counters", requested: "likes", .. }));
+        counters.check_is_of_counters().unwrap();
+        assert!(matches!(wide.check_is_of_counters(), Err(Error::NamespaceKind { .. })));
     }
 
     #[test]

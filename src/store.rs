@@ -9,6 +9,7 @@ use crate::counters::Counters;
 use crate::directory::absolute;
 use crate::engine::{Engine, Environment};
 use crate::error::Result;
+use crate::manifest::{Namespace, NamespaceKind};
 use crate::options::{CounterOptions, Options};
 use crate::recovery::RecoveryReport;
 use crate::stats::Stats;
@@ -106,30 +107,33 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NamespaceOptions`](crate::Error::NamespaceOptions) when it exists with other options,
+    /// [`Error::NamespaceKind`](crate::Error::NamespaceKind) when it is one of likes,
     /// [`Error::NamespaceName`](crate::Error::NamespaceName), [`Error::InvalidOption`](crate::Error::InvalidOption),
     /// [`Error::StorageFull`](crate::Error::StorageFull),
     /// [`Error::TooManyNamespaces`](crate::Error::TooManyNamespaces).
     pub fn counters_with(&self, name: &str, options: CounterOptions) -> Result<Counters> {
-        let namespace = self.engine.open_namespace(name, options)?;
+        let namespace = self.engine.open_namespace(name, NamespaceKind::Counters(options))?;
         Ok(Counters::new(Arc::clone(&self.engine), namespace))
     }
 
-    /// A handle to a namespace that exists, whatever its options.
+    /// A handle to a namespace of counters that exists, whatever its options.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace).
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace), and
+    /// [`Error::NamespaceKind`](crate::Error::NamespaceKind) when it is one of likes.
     pub fn existing_counters(&self, name: &str) -> Result<Counters> {
         let namespace = self.engine.existing_namespace(name)?;
+        namespace.check_is_of_counters()?;
         Ok(Counters::new(Arc::clone(&self.engine), namespace))
     }
 
     /// All namespaces, by name.
     #[must_use]
     pub fn namespaces(&self) -> Vec<NamespaceInfo> {
-        let info = |namespace: crate::manifest::Namespace| NamespaceInfo {
+        let info = |namespace: Namespace| NamespaceInfo {
             name: namespace.name.to_string(),
-            options: namespace.options,
+            options: *namespace.bounds(),
             counters: self.engine.shards().len(namespace.id).unwrap_or(0) as u64,
         };
         self.engine.namespaces().into_iter().map(info).collect()
