@@ -12,8 +12,9 @@ use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::directory::Layout;
+use crate::edge::{Content, ViewerWidth};
 use crate::error::{Error, Result};
-use crate::log::{self, Expected, FrameView, LastSegment, LogEnd, Position, Record};
+use crate::log::{self, Expected, FrameView, Group, LastSegment, LogEnd, Position, Record};
 use crate::manifest::{Generation, Manifest, ManifestFile};
 use crate::shard::{self, NamespaceId, Place, Shards};
 use crate::snapshot::block::MIN_ENTRY_BYTES;
@@ -164,7 +165,7 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         reader.read_blocks(from..meta.blocks.min(from.saturating_add(per_thread)), &mut |index, block| {
             let namespace = block.namespace();
             let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
-            if !known.check(namespace).map_err(refused)? {
+            if !known.check(namespace, Content::Counters).map_err(refused)? {
                 return Ok(());
             }
             block
@@ -191,21 +192,38 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
     })
 }
 
-/// Which namespace numbers may be met on disk.
+/// Which namespace numbers may be met on disk, and with what.
 pub(crate) struct KnownNamespaces {
-    live: Vec<bool>,
+    namespaces: Vec<Known>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Dropped,
+    Counters,
+    Likes(ViewerWidth),
 }
 
 impl KnownNamespaces {
     pub(crate) fn new(manifest: &Manifest) -> Self {
-        let mut live = vec![false; manifest.next_namespace as usize];
-        manifest.namespaces.iter().for_each(|namespace| live[usize::from(namespace.id)] = true);
-        Self { live }
+        let mut namespaces = vec![Known::Dropped; manifest.next_namespace as usize];
+        for namespace in &manifest.namespaces {
+            namespaces[usize::from(namespace.id)] = namespace.viewers().map_or(Known::Counters, Known::Likes);
+        }
+        Self { namespaces }
     }
 
-    /// Whether the namespace exists; if not, it was dropped after the bytes were written.
-    pub(crate) fn check(&self, namespace: NamespaceId) -> Result<bool, &'static str> {
-        self.live.get(usize::from(namespace)).copied().ok_or("names a namespace that was never created")
+    /// Whether the namespace exists; if not, it was dropped after the bytes were written. One of likes has counters
+    /// too, which are the counts of its items.
+    pub(crate) fn check(&self, namespace: NamespaceId, content: Content) -> Result<bool, &'static str> {
+        let known = self.namespaces.get(usize::from(namespace)).ok_or("names a namespace that was never created")?;
+        match (known, content) {
+            (Known::Dropped, _) => Ok(false),
+            (_, Content::Counters) => Ok(true),
+            (Known::Counters, Content::Edges(_)) => Err("has likes of a namespace of counters"),
+            (Known::Likes(width), Content::Edges(found)) if *width == found => Ok(true),
+            (Known::Likes(_), Content::Edges(_)) => Err("has likes by viewers of another width than the namespace's"),
+        }
     }
 }
 
@@ -332,6 +350,9 @@ struct Replay<'a> {
 /// Namespace and slot leave this many bits of a word for the shard.
 const SHARD_BITS: u32 = 16;
 
+/// No store creates a namespace of likes.
+const NOT_RESTORED: &str = "has likes, which no counter can take";
+
 pub(crate) const UNNAMED: &str = "changes a slot that the segment has not named";
 
 /// A slot of the log as one word, for a map of those that a segment has named.
@@ -350,24 +371,27 @@ impl<'a> Replay<'a> {
 
     fn frame(&mut self, path: &Path, frame: &FrameView<'_>) -> Result<()> {
         self.last_time_ms = Some(frame.time_ms);
-        log::decode_body(frame.body, |namespace, shard, record| self.record(namespace, shard, record)).map_err(
-            |malformed| {
-                let offset = frame.body_offset() + malformed.offset as u64;
-                Error::corrupt(path, offset, format!("epoch {} {}", frame.epoch, malformed.what))
-            },
-        )
+        log::decode_body(frame.body, |group, record| self.record(group, record)).map_err(|malformed| {
+            let offset = frame.body_offset() + malformed.offset as u64;
+            Error::corrupt(path, offset, format!("epoch {} {}", frame.epoch, malformed.what))
+        })
     }
 
-    fn record(&mut self, namespace: NamespaceId, shard: u32, record: Record<'_>) -> Result<(), &'static str> {
+    fn record(&mut self, group: Group, record: Record<'_>) -> Result<(), &'static str> {
+        let Group { namespace, shard, kind } = group;
         self.changes += 1;
         let (slot, key, value) = match record {
             Record::Set { slot, value } => (slot, None, Some(value)),
             Record::NamedSet { slot, key, value } => (slot, Some(key), Some(value)),
             Record::Removed { slot } => (slot, None, None),
             Record::NamedRemoved { slot, key } => (slot, Some(key), None),
+            Record::Cleared { slot } | Record::Edge { slot, .. } => {
+                slot_name(namespace, shard, slot)?;
+                return if self.known.check(namespace, kind)? { Err(NOT_RESTORED) } else { Ok(()) };
+            }
         };
         let name = slot_name(namespace, shard, slot)?;
-        if !self.known.check(namespace)? {
+        if !self.known.check(namespace, kind)? {
             return Ok(());
         }
         let place = match key {
@@ -418,6 +442,8 @@ fn remove_leftovers(storage: &dyn Storage, layout: &Layout, manifest: &Manifest,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::{Namespace, NamespaceKind};
+    use crate::options::{CounterOptions, LikeOptions};
     use crate::snapshot::{GenerationMeta, HomeKind};
 
     #[test]
@@ -439,5 +465,27 @@ mod tests {
         let layout = Layout::new(Path::new("store"));
         check_reach(&layout, &manifest, 22, 64).unwrap();
         assert!(check_reach(&layout, &manifest, 21, 64).unwrap_err().is_corrupt());
+    }
+
+    #[test]
+    fn what_is_met_of_a_namespace_must_be_what_it_is_of() {
+        let [narrow, wide] = [ViewerWidth::Bits64, ViewerWidth::Bits128];
+        let mut manifest = Manifest::new(1, 1);
+        manifest.next_namespace = 3;
+        let kinds = [
+            NamespaceKind::Counters(CounterOptions::default()),
+            NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 0 },
+        ];
+        for (id, kind) in (0..).zip(kinds) {
+            manifest.namespaces.push(Namespace { id, name: "name".into(), kind });
+        }
+        let known = KnownNamespaces::new(&manifest);
+        let found = |content| [0, 1, 2, 3].map(|namespace| known.check(namespace, content));
+        let unknown = Err("names a namespace that was never created");
+        assert_eq!(found(Content::Counters), [Ok(true), Ok(true), Ok(false), unknown]);
+        let of_counters = Err("has likes of a namespace of counters");
+        assert_eq!(found(Content::Edges(narrow)), [of_counters, Ok(true), Ok(false), unknown]);
+        let of_another_width = Err("has likes by viewers of another width than the namespace's");
+        assert_eq!(found(Content::Edges(wide)), [of_counters, of_another_width, Ok(false), unknown]);
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::directory::{Layout, inspect, take_lock};
+use crate::edge::Content;
 use crate::engine::Environment;
 use crate::error::{Error, Result};
-use crate::log::{self, Expected, Record, SegmentEnd};
+use crate::log::{self, Expected, Group, Record, SegmentEnd};
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::SnapshotHome;
 use crate::recovery::{
@@ -103,7 +104,7 @@ fn verify_generation(homes: &Homes, known: &KnownNamespaces, meta: &GenerationMe
     let mut counters = 0;
     reader.read_blocks(0..meta.blocks, &mut |index, block| {
         let mut count = || {
-            known.check(block.namespace()).map_err(|what| Malformed { offset: 0, what })?;
+            known.check(block.namespace(), Content::Counters).map_err(|what| Malformed { offset: 0, what })?;
             block.for_each(|_, _| {
                 counters += 1;
                 Ok(())
@@ -178,15 +179,22 @@ fn verify_segment(
     };
     let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
     let mut named = HashSet::<u64, FixedState>::default();
-    let mut check = |namespace, shard, record: Record<'_>| {
-        known.check(namespace)?;
+    let mut check = |Group { namespace, shard, kind }, record: Record<'_>| {
+        known.check(namespace, kind)?;
         match record {
             Record::NamedSet { slot, .. } | Record::NamedRemoved { slot, .. } => {
                 named.insert(slot_name(namespace, shard, slot)?);
                 Ok(())
             }
-            Record::Set { slot, .. } | Record::Removed { slot } => {
-                if named.contains(&slot_name(namespace, shard, slot)?) { Ok(()) } else { Err(UNNAMED) }
+            Record::Set { slot, .. }
+            | Record::Removed { slot }
+            | Record::Cleared { slot }
+            | Record::Edge { slot, .. } => {
+                if named.contains(&slot_name(namespace, shard, slot)?) {
+                    Ok(())
+                } else {
+                    Err(UNNAMED)
+                }
             }
         }
     };
