@@ -8,7 +8,7 @@
 //! namespace  = id:u16 (counters | likes) name_length:u8 name
 //! counters   = 0:u8 at_bound:u8 min:i64 max:i64
 //! likes      = kind:u8 0:u8 horizon_ms:u64 newest_ms:u64              kind is 1 with viewers of 64 bits, 2 of 128
-//! generation = meta[57] log_from:u64 through_epoch:u64
+//! generation = meta[65] log_from:u64 through_epoch:u64
 //! ```
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
@@ -539,6 +539,7 @@ mod tests {
             home: HomeKind::File,
             blocks: 3,
             counters: 4,
+            edges: 8,
             bytes: 5,
             disk_bytes: 6,
             digest: 7,

@@ -165,7 +165,7 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         reader.read_blocks(from..meta.blocks.min(from.saturating_add(per_thread)), &mut |index, block| {
             let namespace = block.namespace();
             let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
-            if !known.check(namespace, Content::Counters).map_err(refused)? {
+            if !known.check(namespace, block.kind()).map_err(refused)? {
                 return Ok(());
             }
             block
@@ -455,6 +455,7 @@ mod tests {
                 home: HomeKind::File,
                 blocks: 0,
                 counters: 0,
+                edges: 0,
                 bytes: 0,
                 disk_bytes: 0,
                 digest: 0,

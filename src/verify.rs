@@ -42,8 +42,10 @@ pub struct VerifyReport {
 pub struct GenerationReport {
     /// Its number.
     pub number: u64,
-    /// Counters in it.
+    /// Counters in it, among them the counts of items.
     pub counters: u64,
+    /// Likes in it, and unlikes that are remembered.
+    pub edges: u64,
     /// Blocks that were read.
     pub blocks: u64,
     /// Their length in bytes.
@@ -101,18 +103,24 @@ impl VerifyReport {
 
 fn verify_generation(homes: &Homes, known: &KnownNamespaces, meta: &GenerationMeta) -> Result<GenerationReport> {
     let reader = homes.open(meta)?;
-    let mut counters = 0;
+    let (mut counters, mut edges) = (0, 0);
     reader.read_blocks(0..meta.blocks, &mut |index, block| {
         let mut count = || {
-            known.check(block.namespace(), Content::Counters).map_err(|what| Malformed { offset: 0, what })?;
-            block.for_each(|_, _| {
-                counters += 1;
-                Ok(())
-            })
+            known.check(block.namespace(), block.kind()).map_err(|what| Malformed { offset: 0, what })?;
+            match block.kind() {
+                Content::Counters => block.for_each(|_, _| {
+                    counters += 1;
+                    Ok(())
+                }),
+                Content::Edges(_) => block.for_each_item(|_, of_item| {
+                    edges += of_item.len() as u64;
+                    Ok(())
+                }),
+            }
         };
         count().map_err(|malformed| reader.corrupt_block(index, malformed))
     })?;
-    Ok(GenerationReport { number: meta.number, counters, blocks: meta.blocks, bytes: meta.bytes })
+    Ok(GenerationReport { number: meta.number, counters, edges, blocks: meta.blocks, bytes: meta.bytes })
 }
 
 /// Goes on after a damaged segment, so that one run finds all damage there is.
