@@ -1,8 +1,8 @@
 //! How fast does a real history replay, end to end?
 //!
 //! `../shared/data/github-stars.csv.zst`: decompressed and parsed on one thread, applied on another in atomic batches
-//! of a thousand that also set the position in the file, with a sync at the end: what `plaudit replay` does. Skipped
-//! where the file is not there.
+//! of a thousand that also set the position in the file, with a sync at the end: what `plaudit replay` does, but for
+//! its fingerprint of the rows. Skipped where the file is not there.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` replays only the file's beginning, for a quick check that it works.
 

@@ -5,17 +5,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::counters::{Counters, check_key};
+use crate::edge::Viewer;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::likes::Likes;
 use crate::limits::MAX_BATCH_CHANGES;
 use crate::manifest::Namespace;
 use crate::receipt::BatchReceipt;
-use crate::shard::{BatchChange, Change};
+use crate::shard::{BatchChange, Change, LikeEvent, Operation};
 
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
 /// Changes are gathered first; [`commit`](Self::commit) applies them in their order. Whoever reads a single counter
-/// sees each of them at its own moment; the disk sees all of them or none.
+/// sees each of them at its own moment; the disk sees all of them or none. The methods that gather refuse nothing:
+/// `commit` does, and the batch keeps the refused change, with all others, until [`clear`](Self::clear).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -24,6 +27,22 @@ use crate::shard::{BatchChange, Change};
 /// let mut batch = store.batch();
 /// batch.add(&videos, "video-1", 1).add(&creators, "ada", 1);
 /// batch.commit()?.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A like with what hangs on it: the creator's total rises when the viewer is new, and stays when the request is one
+/// that was sent before.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let store = plaudit::Store::open(dir.path())?;
+/// let (videos, creators) = (store.likes("videos")?, store.counters("creators")?);
+/// let mut batch = store.batch();
+/// for _ in 0..2 {
+///     batch.like(&videos, "video-1", 7_u64).tally(&creators, "ada");
+///     batch.commit()?.wait()?;
+/// }
+/// assert_eq!((videos.count("video-1")?, creators.get("ada")?), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Batch {
@@ -38,7 +57,14 @@ pub struct Batch {
 struct Gathered {
     namespace: u32,
     key: Range<usize>,
-    change: Change,
+    what: What,
+}
+
+enum What {
+    Count(Change),
+    Like(LikeEvent),
+    /// Adds what the change at this place did.
+    Tally(usize),
 }
 
 impl fmt::Debug for Batch {
@@ -52,37 +78,88 @@ impl Batch {
         Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), refused: None }
     }
 
-    /// Adds `delta` to a counter, as [`Counters::add`].
+    /// Adds `delta` to a counter, as [`Counters::add`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn add(&mut self, counters: &Counters, key: impl AsRef<[u8]>, delta: i64) -> &mut Self {
-        self.push(counters, key.as_ref(), Change::Add(delta))
+        self.push_count(counters, key.as_ref(), What::Count(Change::Add(delta)))
     }
 
-    /// Sets a counter, as [`Counters::set`].
+    /// Sets a counter, as [`Counters::set`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn set(&mut self, counters: &Counters, key: impl AsRef<[u8]>, value: i64) -> &mut Self {
-        self.push(counters, key.as_ref(), Change::Set(value))
+        self.push_count(counters, key.as_ref(), What::Count(Change::Set(value)))
     }
 
-    /// Removes a counter, as [`Counters::remove`].
+    /// Removes a counter, as [`Counters::remove`]. What is wrong with it, [`commit`](Self::commit) answers.
     pub fn remove(&mut self, counters: &Counters, key: impl AsRef<[u8]>) -> &mut Self {
-        self.push(counters, key.as_ref(), Change::Remove)
+        self.push_count(counters, key.as_ref(), What::Count(Change::Remove))
     }
 
-    fn push(&mut self, counters: &Counters, key: &[u8], change: Change) -> &mut Self {
-        if let Err(error) = check_key(key).and_then(|()| self.check_store(counters)) {
-            self.refused.get_or_insert(error);
+    /// The viewer likes the item, as [`Likes::like`]. It happens now, not when the batch is committed.
+    pub fn like(&mut self, likes: &Likes, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>) -> &mut Self {
+        self.push_like(likes, item.as_ref(), likes.now(viewer.into(), true))
+    }
+
+    /// The viewer does not like the item any more, as [`Likes::unlike`].
+    pub fn unlike(&mut self, likes: &Likes, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>) -> &mut Self {
+        self.push_like(likes, item.as_ref(), likes.now(viewer.into(), false))
+    }
+
+    /// The viewer liked the item at `time_ms`, as [`Likes::like_at`].
+    pub fn like_at(
+        &mut self,
+        likes: &Likes,
+        item: impl AsRef<[u8]>,
+        viewer: impl Into<Viewer>,
+        time_ms: u64,
+    ) -> &mut Self {
+        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), true, time_ms))
+    }
+
+    /// The viewer unliked the item at `time_ms`, as [`Likes::unlike_at`].
+    pub fn unlike_at(
+        &mut self,
+        likes: &Likes,
+        item: impl AsRef<[u8]>,
+        viewer: impl Into<Viewer>,
+        time_ms: u64,
+    ) -> &mut Self {
+        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), false, time_ms))
+    }
+
+    /// Adds to a counter what the change gathered just before does to its own: for a like 1 when it is new, for an
+    /// unlike -1 when there was one, and otherwise 0, which leaves the counter as it is. Tallies are applied after all
+    /// other changes of the batch. Several may follow one change; the first change of a batch has none before it, so a
+    /// tally there adds nothing.
+    pub fn tally(&mut self, counters: &Counters, key: impl AsRef<[u8]>) -> &mut Self {
+        let last = self.changes.iter().rposition(|change| !matches!(change.what, What::Tally(_)));
+        match last {
+            Some(of) => self.push_count(counters, key.as_ref(), What::Tally(of)),
+            None => self,
         }
-        let namespace = self.place_of(counters.namespace());
-        let start = self.keys.len();
-        self.keys.extend_from_slice(key);
-        self.changes.push(Gathered { namespace, key: start..self.keys.len(), change });
+    }
+
+    fn push_count(&mut self, counters: &Counters, key: &[u8], what: What) -> &mut Self {
+        self.push(counters.engine(), counters.namespace(), key, Ok(what))
+    }
+
+    fn push_like(&mut self, likes: &Likes, item: &[u8], event: Result<LikeEvent>) -> &mut Self {
+        self.push(likes.engine(), likes.namespace(), item, event.map(What::Like))
+    }
+
+    fn push(&mut self, engine: &Arc<Engine>, namespace: &Namespace, key: &[u8], what: Result<What>) -> &mut Self {
+        let is_own = Arc::ptr_eq(&self.engine, engine);
+        let foreign = || Error::ForeignNamespace { namespace: namespace.name.to_string() };
+        match check_key(key).and_then(|()| if is_own { what } else { Err(foreign()) }) {
+            Ok(what) => {
+                let namespace = self.place_of(namespace);
+                let start = self.keys.len();
+                self.keys.extend_from_slice(key);
+                self.changes.push(Gathered { namespace, key: start..self.keys.len(), what });
+            }
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
         self
-    }
-
-    fn check_store(&self, counters: &Counters) -> Result<()> {
-        if Arc::ptr_eq(&self.engine, counters.engine()) {
-            return Ok(());
-        }
-        Err(Error::ForeignNamespace { namespace: counters.name().to_owned() })
     }
 
     /// Where the namespace stands in `namespaces`. A batch has few of them, and mostly the same one again.
@@ -107,7 +184,7 @@ impl Batch {
         self.changes.is_empty()
     }
 
-    /// Forgets the gathered changes.
+    /// Forgets the gathered changes, also one that was refused.
     pub fn clear(&mut self) {
         self.changes.clear();
         self.keys.clear();
@@ -124,8 +201,10 @@ impl Batch {
     ///
     /// [`Error::BatchTooLarge`]; [`Error::ForeignNamespace`] for a handle of another store; for a key or a change
     /// that is refused, the error that it has when made alone. Nothing is applied then, and the batch keeps its
-    /// changes. Under [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`]
-    /// answers, and the changes are applied then.
+    /// changes, the refused one too: a further commit tries them all again, and a change that can never be made (by its
+    /// key, or its handle) is refused until [`clear`](Self::clear). Under
+    /// [`Durability::Immediate`](crate::Durability::Immediate) also what [`BatchReceipt::wait`] answers, and the
+    /// changes are applied then.
     pub fn commit(&mut self) -> Result<BatchReceipt> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
@@ -150,8 +229,11 @@ impl Batch {
         BatchChange {
             namespace: namespace.id,
             key: &self.keys[gathered.key.clone()],
-            change: gathered.change,
-            bounds: &namespace.options,
+            operation: match gathered.what {
+                What::Count(change) => Operation::Count { change, bounds: namespace.bounds() },
+                What::Like(event) => Operation::Like(event),
+                What::Tally(of) => Operation::Tally { of, bounds: namespace.bounds() },
+            },
         }
     }
 }

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use crate::commit::{Committer, Shared};
 use crate::directory::Layout;
+use crate::edge::ViewerWidth;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::manifest::{Generation, Manifest};
-use crate::shard::{Chunk, NamespaceId, Refusal};
+use crate::manifest::{Generation, Manifest, Namespace, NamespaceKind};
+use crate::shard::{Chunk, Edge, EdgePlace, NamespaceId, Refusal};
 use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;
 use crate::sync::Mutex;
@@ -143,16 +144,20 @@ impl Compactor {
     pub(crate) fn begin(&mut self) -> Result<Compaction> {
         let written = self.shared.meter.log_bytes_written();
         let log_from = self.committer.lock().begin_snapshot()?;
-        let (number, namespaces) = self.shared.manifest.read(|manifest| {
-            (manifest.next_generation, manifest.namespaces.iter().map(|namespace| namespace.id).collect())
+        let (number, parts) = self.shared.manifest.read(|manifest| {
+            let parts = manifest.namespaces.iter().flat_map(|namespace| {
+                let edges = namespace.viewers().map(|width| Part::Edges(namespace.id, width));
+                std::iter::once(Part::Counters(namespace.id)).chain(edges)
+            });
+            (manifest.next_generation, parts.collect())
         });
         Ok(Compaction {
             log_from,
             log_bytes_before: written,
             writer: self.homes.create(number)?,
             builder: BlockBuilder::new(number),
-            namespaces,
-            state: State::Walking { namespace: 0, next: Chunk::default() },
+            parts,
+            state: State::Walking { part: 0, next: Next::default() },
         })
     }
 
@@ -165,9 +170,15 @@ impl Compactor {
         }
         // Everything that the walk saw is durable by now, so it is at most this.
         let through_epoch = self.committer.lock().last_logged_epoch();
-        let (kept, damaged) = (self.generations_kept, &self.damaged);
+        let (kept, damaged, shards) = (self.generations_kept, &self.damaged, &self.shared.shards);
         self.shared.update_manifest(|manifest| {
             manifest.next_generation = meta.number + 1;
+            // The snapshot leaves out unlikes that were too old, so no event that old may be taken ever after.
+            for Namespace { id, kind, .. } in &mut manifest.namespaces {
+                if let (NamespaceKind::Likes { newest_ms, .. }, Some(rules)) = (kind, shards.like_rules(*id)) {
+                    *newest_ms = rules.newest_ms().max(*newest_ms);
+                }
+            }
             manifest.generations.retain(|generation| !damaged.contains(&generation.meta.number));
             manifest.generations.push(Generation { meta, log_from, through_epoch });
             let surplus = manifest.generations.len().saturating_sub(kept);
@@ -222,22 +233,38 @@ pub(crate) struct Compaction {
     log_bytes_before: u64,
     writer: Box<dyn GenerationWriter>,
     builder: BlockBuilder,
-    namespaces: Vec<NamespaceId>,
+    parts: Vec<Part>,
     state: State,
+}
+
+/// What a snapshot is made of, in this order.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// The counters of a namespace, or the items of one of likes with their counts.
+    Counters(NamespaceId),
+    /// The edges of a namespace of likes.
+    Edges(NamespaceId, ViewerWidth),
 }
 
 #[derive(Debug)]
 enum State {
-    Walking { namespace: usize, next: Chunk },
+    Walking { part: usize, next: Next },
     Settling { epoch: u64 },
+}
+
+/// Where the walk over a part goes on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Next {
+    counters: Chunk,
+    edges: EdgePlace,
 }
 
 impl Compaction {
     /// Does the next short piece of work.
     pub(crate) fn step(&mut self, shared: &Shared) -> Result<Progress> {
         match self.state {
-            State::Walking { namespace, next } => match self.namespaces.get(namespace) {
-                Some(&id) => self.walk(shared, namespace, id, next),
+            State::Walking { part, next } => match self.parts.get(part) {
+                Some(&what) => self.walk(shared, part, what, next),
                 None => self.end_walk(shared),
             },
             State::Settling { epoch } if shared.group.durable_epoch() < epoch => Ok(Progress::Settle(epoch)),
@@ -245,15 +272,27 @@ impl Compaction {
         }
     }
 
-    fn walk(&mut self, shared: &Shared, namespace: usize, id: NamespaceId, next: Chunk) -> Result<Progress> {
+    fn walk(&mut self, shared: &Shared, part: usize, what: Part, next: Next) -> Result<Progress> {
         let Self { writer, builder, .. } = self;
         // Blocks are written after the lock hold; a chunk fills a few at most.
         let mut blocks = Vec::new();
-        let visited = shared.shards.visit(id, next, &mut |key, value| {
-            if let Some(block) = builder.push(id, key, value) {
-                blocks.push(block.to_vec());
+        let visited = match what {
+            Part::Counters(id) => {
+                let mut push = |key: &[u8], value| blocks.extend(builder.push(id, key, value).map(<[u8]>::to_vec));
+                let visited = shared.shards.visit(id, next.counters, &mut push);
+                visited.map(|next| next.map(|counters| Next { counters, ..Next::default() }))
             }
-        });
+            Part::Edges(id, width) => {
+                let oldest_ms = shared.shards.like_rules(id).map_or(0, |rules| rules.oldest_ms());
+                let mut push = |Edge { item, viewer, stamp, .. }: Edge<'_>| {
+                    if stamp.is_like() || stamp.time_ms() >= oldest_ms {
+                        blocks.extend(builder.push_edge(id, width, item, viewer, stamp).map(<[u8]>::to_vec));
+                    }
+                };
+                let visited = shared.shards.visit_edges(id, next.edges, &mut push);
+                visited.map(|next| next.map(|edges| Next { edges, ..Next::default() }))
+            }
+        };
         let next = match visited {
             Ok(next) => next,
             Err(Refusal::NoNamespace) => None,
@@ -261,8 +300,8 @@ impl Compaction {
         };
         blocks.iter().try_for_each(|block| writer.write_block(block))?;
         self.state = match next {
-            Some(next) => State::Walking { namespace, next },
-            None => State::Walking { namespace: namespace + 1, next: Chunk::default() },
+            Some(next) => State::Walking { part, next },
+            None => State::Walking { part: part + 1, next: Next::default() },
         };
         Ok(Progress::Again)
     }

@@ -67,7 +67,7 @@ impl Counters {
     /// The options that the namespace was created with.
     #[must_use]
     pub fn options(&self) -> CounterOptions {
-        self.namespace.options
+        *self.namespace.bounds()
     }
 
     /// Adds `delta`, creating the counter when it is absent (also with a delta of 0).
@@ -102,6 +102,8 @@ impl Counters {
 
     /// Removes the counter, so that it reads 0 and is not listed. An absent one is left absent.
     ///
+    /// The memory of removed counters is used again for new ones, and given back only when the store is opened again.
+    ///
     /// # Errors
     ///
     /// Only those that every method has.
@@ -114,7 +116,7 @@ impl Counters {
         check_key(key)?;
         let applied = self
             .engine
-            .apply(self.namespace.id, key, change, &self.namespace.options)
+            .apply(self.namespace.id, key, change, self.namespace.bounds())
             .map_err(|refusal| self.refused(refusal, key))?;
         self.engine.acknowledge(applied.epoch)?;
         Ok(Receipt::new(applied, self.engine.group()))

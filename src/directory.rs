@@ -25,6 +25,11 @@ impl Layout {
 
 /// The store's path from the root, so that a process that goes to another directory keeps its store.
 pub(crate) fn absolute(storage: &dyn Storage, path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() {
+        // A setting that was left empty, more likely than the current directory, which has a name: `.`.
+        let (value, expected) = ("empty".to_owned(), "the name of a directory".to_owned());
+        return Err(Error::InvalidOption { field: "path", value, expected });
+    }
     if storage.is_operating_system() {
         std::path::absolute(path).map_err(|error| Error::io("find", path, error))
     } else {

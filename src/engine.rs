@@ -6,6 +6,8 @@
 //! the subscribers', the meter's, the alarm's. Of the latter none is taken while another is held, but for the stripes
 //! of a batch, which are taken in ascending order.
 
+mod namespaces;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,10 +20,10 @@ use crate::directory::{Layout, create, inspect, take_lock};
 use crate::drive::{Alarm, drive_committer, drive_compactor, join, spawn};
 use crate::error::{Error, Result};
 use crate::log::LogWriter;
-use crate::manifest::{self, Manifest, ManifestFile, Namespace};
+use crate::manifest::{Manifest, ManifestFile, Namespace};
 use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
 use crate::recovery::{Recovered, RecoveryReport, recover};
-use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, NamespaceId, Refusal, Shards};
+use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, LikeEvent, NamespaceId, Refusal, Shards};
 use crate::snapshot::Homes;
 use crate::stats::{Meter, Stats};
 #[cfg(any(test, feature = "sim"))]
@@ -215,11 +217,7 @@ impl Engine {
         change: Change,
         bounds: &CounterOptions,
     ) -> Result<Applied, Refusal> {
-        let applied = self.shared.shards.apply(namespace, key, change, bounds)?;
-        if applied.first {
-            self.shared.group.announce();
-        }
-        Ok(applied)
+        self.announce(self.shared.shards.apply(namespace, key, change, bounds)?)
     }
 
     pub(crate) fn apply_batch(
@@ -232,6 +230,36 @@ impl Engine {
             self.shared.group.announce();
         }
         Ok(epoch)
+    }
+
+    #[inline]
+    pub(crate) fn like(&self, namespace: NamespaceId, item: &[u8], event: &LikeEvent) -> Result<Applied, Refusal> {
+        self.announce(self.shared.shards.like(namespace, item, event)?)
+    }
+
+    pub(crate) fn remove_item(&self, namespace: NamespaceId, item: &[u8]) -> Result<Applied, Refusal> {
+        self.announce(self.shared.shards.remove_item(namespace, item)?)
+    }
+
+    /// Holds the committer, so that all of it is in one epoch.
+    pub(crate) fn forget_viewer(&self, namespace: NamespaceId, viewer: u128) -> Result<Applied, Refusal> {
+        let committer = self.committer.lock();
+        let forgotten = self.shared.shards.forget_viewer(namespace, viewer);
+        drop(committer);
+        self.announce(forgotten?)
+    }
+
+    /// Wakes the committer, if it may be asleep.
+    #[inline]
+    fn announce(&self, applied: Applied) -> Result<Applied, Refusal> {
+        if applied.first {
+            self.shared.group.announce();
+        }
+        Ok(applied)
+    }
+
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.shared.clock.wall_ms()
     }
 
     /// Visits a piece of a namespace, unless the store has stopped.
@@ -255,10 +283,11 @@ impl Engine {
         match refusal {
             Refusal::Halted => self.halted(),
             Refusal::NoNamespace => Error::NoSuchNamespace { name: namespace.name.to_string() },
+            Refusal::TooOld { time_ms, oldest_ms } => Error::TooOld { item: key(), time_ms, oldest_ms },
             Refusal::TableFull => Error::TooManyCounters { namespace: namespace.name.to_string() },
             Refusal::Overflow { value, delta } => Error::Overflow { key: key(), value, delta },
             Refusal::OutOfBounds { value } => {
-                let CounterOptions { min, max, .. } = namespace.options;
+                let CounterOptions { min, max, .. } = *namespace.bounds();
                 Error::OutOfBounds { key: key(), value, min, max }
             }
         }
@@ -271,59 +300,6 @@ impl Engine {
 
     fn check_running(&self) -> Result<()> {
         if self.shared.shards.is_halted() { Err(self.halted()) } else { Ok(()) }
-    }
-
-    pub(crate) fn open_namespace(&self, name: &str, options: CounterOptions) -> Result<Namespace> {
-        manifest::check_name(name)?;
-        options.validate()?;
-        self.check_running()?;
-        if let Some(found) = self.find_namespace(name) {
-            if found.options != options {
-                let (stored, requested) = (found.options.to_string(), options.to_string());
-                return Err(Error::NamespaceOptions { namespace: name.to_owned(), stored, requested });
-            }
-            return Ok(found);
-        }
-        let created = self.update_manifest(|manifest| self.create_namespace(manifest, name, options))??;
-        // Two callers may have come here for the same name, and the second finds what the first created.
-        if created.options == options { Ok(created) } else { self.open_namespace(name, options) }
-    }
-
-    /// Gives the namespace its place in the shards while the manifest is locked, so that nobody can find it before.
-    fn create_namespace(&self, manifest: &mut Manifest, name: &str, options: CounterOptions) -> Result<Namespace> {
-        if let Some(found) = manifest.namespace(name) {
-            return Ok(found.clone());
-        }
-        let id = NamespaceId::try_from(manifest.next_namespace)
-            .map_err(|_| Error::TooManyNamespaces { limit: manifest::MAX_NAMESPACES })?;
-        let namespace = Namespace { id, name: name.into(), options };
-        manifest.next_namespace += 1;
-        manifest.namespaces.push(namespace.clone());
-        self.shared.shards.add_namespace(id);
-        self.shared.subscribers.name(id, namespace.name.clone());
-        Ok(namespace)
-    }
-
-    pub(crate) fn existing_namespace(&self, name: &str) -> Result<Namespace> {
-        self.check_running()?;
-        self.find_namespace(name).ok_or_else(|| Error::NoSuchNamespace { name: name.to_owned() })
-    }
-
-    fn find_namespace(&self, name: &str) -> Option<Namespace> {
-        self.shared.manifest.read(|manifest| manifest.namespace(name).cloned())
-    }
-
-    pub(crate) fn namespaces(&self) -> Vec<Namespace> {
-        let mut namespaces = self.shared.manifest.read(|manifest| manifest.namespaces.clone());
-        namespaces.sort_by(|a, b| a.name.cmp(&b.name));
-        namespaces
-    }
-
-    pub(crate) fn drop_namespace(&self, name: &str) -> Result<()> {
-        let dropped = self.existing_namespace(name)?;
-        self.update_manifest(|manifest| manifest.namespaces.retain(|namespace| namespace.id != dropped.id))?;
-        self.shared.shards.drop_namespace(dropped.id);
-        Ok(())
     }
 
     /// Changes the manifest. After a failure that leaves it unknown which manifest the disk has, the store stops.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use crate::limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES};
+use crate::limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES, MAX_TIME_MS};
 
 /// What every fallible call of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,6 +117,33 @@ pub enum Error {
         max: i64,
     },
 
+    /// The like or unlike is older than the namespace's horizon, so whether a newer one has replaced it is no longer
+    /// known. Nothing is changed and nothing was logged.
+    #[error("time {time_ms} ms is too old for a like of {}, and the oldest allowed is {oldest_ms} ms", Printable(item))]
+    TooOld {
+        /// The item's key.
+        item: Bytes,
+        /// The time of the event, in milliseconds since 1970-01-01 UTC.
+        time_ms: u64,
+        /// The oldest time that would have been taken.
+        oldest_ms: u64,
+    },
+
+    /// The time of a like or an unlike is beyond [`MAX_TIME_MS`](crate::MAX_TIME_MS). Nothing is changed and nothing
+    /// was logged.
+    #[error("time {time_ms} ms is too late for a like, and the latest allowed is {} ms", MAX_TIME_MS)]
+    TimeTooLate {
+        /// The time that was refused, in milliseconds since 1970-01-01 UTC.
+        time_ms: u64,
+    },
+
+    /// The viewer has more than 64 bits, and the namespace was created with [`ViewerIds::U64`](crate::ViewerIds::U64).
+    #[error("viewer {viewer} does not fit 64 bits, and the namespace was created for viewers that do")]
+    ViewerTooWide {
+        /// The viewer that was refused.
+        viewer: u128,
+    },
+
     /// A key must have at least one byte.
     #[error("the key is empty, and a key has 1 to {} bytes", MAX_KEY_BYTES)]
     KeyEmpty,
@@ -153,6 +180,17 @@ pub enum Error {
         requested: String,
     },
 
+    /// The namespace exists and is of another kind than the one asked for.
+    #[error("namespace {namespace:?} was created for {stored}, and {requested} were asked for")]
+    NamespaceKind {
+        /// The namespace's name.
+        namespace: String,
+        /// What it was created for: `counters` or `likes`.
+        stored: &'static str,
+        /// What was asked for.
+        requested: &'static str,
+    },
+
     /// The name cannot be a namespace's.
     #[error("{name:?} cannot name a namespace: {expected}")]
     NamespaceName {
@@ -169,8 +207,8 @@ pub enum Error {
         name: String,
     },
 
-    /// The store has created as many namespaces as it can over its life. A dropped one is not given back, so namespaces
-    /// are not for time windows.
+    /// The store has created [`MAX_NAMESPACES`](crate::MAX_NAMESPACES) namespaces over its life. A dropped one is not
+    /// given back, so namespaces are not for time windows.
     #[error("the store holds at most {limit} namespaces over its life")]
     TooManyNamespaces {
         /// The limit.
@@ -201,10 +239,10 @@ pub enum Error {
         what: String,
     },
 
-    /// An option has a value outside its limits. Nothing was opened or created.
+    /// An option has a value outside its limits, or the path of a store is empty. Nothing was opened or created.
     #[error("option {field} is {value}, and {expected} is expected")]
     InvalidOption {
-        /// The field of the options.
+        /// The field of the options, or `path`.
         field: &'static str,
         /// The value that was refused.
         value: String,

@@ -72,11 +72,13 @@ mod compaction;
 mod counters;
 mod directory;
 mod drive;
+mod edge;
 mod engine;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod likes;
 mod limits;
 mod log;
 mod manifest;
@@ -98,16 +100,18 @@ mod verify;
 pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
 pub use counters::{Counters, Iter};
+pub use edge::{ParseViewerError, Viewer};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};
-pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES};
-pub use options::{AtBound, CounterOptions, Durability, Options, SnapshotHome};
+pub use likes::{LikedItem, Liker, Likes};
+pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES, MAX_NAMESPACES, MAX_TIME_MS};
+pub use options::{AtBound, CounterOptions, Durability, LikeOptions, Options, SnapshotHome, ViewerIds};
 pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
 pub use recovery::RecoveryReport;
 pub use stats::{LatencySummary, Stats};
-pub use store::{NamespaceInfo, Stepped, Store};
-pub use subscription::{CounterChange, Delivery, SealedEpoch, Subscription};
-pub use verify::{GenerationReport, SegmentReport, VerifyReport};
+pub use store::{Contents, NamespaceInfo, Stepped, Store};
+pub use subscription::{CounterChange, Delivery, LikeChange, SealedEpoch, Subscription};
+pub use verify::{GenerationReport, LikesReport, SegmentReport, VerifyReport};
 
 /// The README's examples are run as tests.
 #[cfg(doctest)]

@@ -5,8 +5,10 @@
 //! manifest   = magic[8] version:u32 length:u32 body checksum:u32      length is of the body
 //! body       = store_id:u64 hash_seed:u64 first_segment:u64 last_segment:u64 next_generation:u64
 //!              next_namespace:u32 count:u32 namespace* count:u32 generation*
-//! namespace  = id:u16 kind:u8 at_bound:u8 min:i64 max:i64 name_length:u8 name
-//! generation = meta[57] log_from:u64 through_epoch:u64
+//! namespace  = id:u16 (counters | likes) name_length:u8 name
+//! counters   = 0:u8 at_bound:u8 min:i64 max:i64
+//! likes      = kind:u8 0:u8 horizon_ms:u64 newest_ms:u64              kind is 1 with viewers of 64 bits, 2 of 128
+//! generation = meta[65] log_from:u64 through_epoch:u64
 //! ```
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::options::{AtBound, CounterOptions};
+use crate::limits::{MAX_NAMESPACES, MAX_TIME_MS};
 use crate::shard::NamespaceId;
 use crate::snapshot::GenerationMeta;
 use crate::storage::Storage;
@@ -25,6 +27,11 @@ use crate::sync::Mutex;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod namespace;
+
+pub(crate) use namespace::{Namespace, NamespaceKind, check_name};
+
+use namespace::MAX_NAME_BYTES;
 
 const MAGIC: [u8; 8] = *b"plaudit\0";
 const VERSION: u32 = 1;
@@ -33,8 +40,8 @@ const LENGTH_AT: usize = VERSION_AT + size_of::<u32>();
 const BODY_AT: usize = LENGTH_AT + size_of::<u32>();
 const CHECKSUM_BYTES: usize = size_of::<u32>();
 
-/// Namespace numbers are 16 bits and never used again.
-pub(crate) const MAX_NAMESPACES: usize = 1 << 16;
+// Namespace numbers are 16 bits and never used again.
+const _: () = assert!(MAX_NAMESPACES == 1 << NamespaceId::BITS);
 
 /// No store gets so far with its segments or generations. What is near the end of 64 bits would have no number left for
 /// the next, so that the store could be opened and, once it had gone on, never again.
@@ -43,9 +50,6 @@ const LAST_NUMBER: u64 = u64::MAX / 2;
 /// More than all namespaces with the longest names take.
 const MAX_BYTES: usize = 32 << 20;
 const _: () = assert!(MAX_BYTES > MAX_NAMESPACES * (MAX_NAME_BYTES + 64));
-
-/// The longest name of a namespace, in bytes.
-const MAX_NAME_BYTES: usize = 255;
 
 /// The file's name in the store's directory.
 pub(crate) const FILE_NAME: &str = "MANIFEST";
@@ -69,14 +73,6 @@ pub(crate) struct Manifest {
     pub(crate) namespaces: Vec<Namespace>,
     /// Oldest first.
     pub(crate) generations: Vec<Generation>,
-}
-
-/// A named set of counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Namespace {
-    pub(crate) id: NamespaceId,
-    pub(crate) name: Arc<str>,
-    pub(crate) options: CounterOptions,
 }
 
 /// A published snapshot.
@@ -115,11 +111,9 @@ impl Manifest {
         }
         body.extend(self.next_namespace.to_le_bytes());
         body.extend((self.namespaces.len() as u32).to_le_bytes());
-        for Namespace { id, name, options } in &self.namespaces {
+        for Namespace { id, name, kind } in &self.namespaces {
             body.extend(id.to_le_bytes());
-            body.extend([KIND_COUNTERS, options.at_bound as u8]);
-            body.extend(options.min.to_le_bytes());
-            body.extend(options.max.to_le_bytes());
+            body.extend(kind.encode());
             body.push(name.len() as u8);
             body.extend(name.as_bytes());
         }
@@ -173,16 +167,10 @@ impl Manifest {
         manifest.next_namespace = fields.u32()?;
         for _ in 0..fields.u32()? {
             let id = NamespaceId::from_le_bytes(fields.array()?);
-            let [kind, at_bound] = fields.array()?;
-            let at_bound = match (kind, at_bound) {
-                (KIND_COUNTERS, 0) => AtBound::Reject,
-                (KIND_COUNTERS, 1) => AtBound::Clamp,
-                _ => return None,
-            };
-            let (min, max) = (i64::from_le_bytes(fields.array()?), i64::from_le_bytes(fields.array()?));
+            let kind = NamespaceKind::decode(&fields.array()?)?;
             let [name_length] = fields.array()?;
             let name = std::str::from_utf8(fields.take(usize::from(name_length))?).ok()?.into();
-            manifest.namespaces.push(Namespace { id, name, options: CounterOptions { min, max, at_bound } });
+            manifest.namespaces.push(Namespace { id, name, kind });
         }
         for _ in 0..fields.u32()? {
             let meta = GenerationMeta::decode(&fields.array()?)?;
@@ -209,10 +197,13 @@ impl Manifest {
         if !self.namespaces.iter().all(is_new) {
             return Err("a namespace is there twice");
         }
-        let is_valid =
-            |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.options.validate().is_ok();
+        let is_valid = |namespace: &Namespace| check_name(&namespace.name).is_ok() && namespace.kind.validate().is_ok();
         if !self.namespaces.iter().all(is_valid) {
-            return Err("a namespace has a name or bounds that none can have");
+            return Err("a namespace has a name or options that none can have");
+        }
+        let newest_ms = self.namespaces.iter().filter_map(|namespace| namespace.kind.newest_ms());
+        if newest_ms.max() > Some(MAX_TIME_MS) {
+            return Err("a namespace has a like of a time that none can have");
         }
         let ascending = self.generations.is_sorted_by(|a, b| a.meta.number < b.meta.number && a.log_from <= b.log_from);
         let given_out = |generation: &Generation| {
@@ -224,17 +215,6 @@ impl Manifest {
         }
         Ok(())
     }
-}
-
-const KIND_COUNTERS: u8 = 0;
-
-/// Checks that a name can be a namespace's: it is stored with one byte for its length and printed in messages.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    let fits = (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-    if fits {
-        return Ok(());
-    }
-    Err(Error::NamespaceName { name: name.to_owned(), expected: "1 to 255 bytes without control characters" })
 }
 
 /// A cursor over bytes that never reads past their end.
@@ -360,7 +340,13 @@ fn write(storage: &dyn Storage, dir: &Path, manifest: &Manifest) -> Result<(), U
     };
     file.sync().map_err(unknown("sync"))?;
     drop(file);
-    storage.rename(&temporary, &path).map_err(unknown("rename"))?;
+    storage.rename(&temporary, &path).map_err(|error| match unknown("rename")(error) {
+        // Whatever the answer was, a temporary file that has lost its name is the manifest now.
+        UpdateFailure::Unchanged(error) if storage.open(&temporary).is_err() => {
+            UpdateFailure::Unknown(error.no_longer_temporary())
+        }
+        failure => failure,
+    })?;
     // From here on the new manifest may be what a crash leaves, so not even a full disk can be tried again.
     let synced = sync_dir_with_patience(storage, dir);
     synced.map_err(|error| UpdateFailure::Unknown(error.no_longer_temporary()))
@@ -383,20 +369,28 @@ fn sync_dir_with_patience(storage: &dyn Storage, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{AtBound, CounterOptions, LikeOptions, ViewerIds};
     use crate::snapshot::HomeKind;
 
     fn sample() -> Manifest {
         let mut manifest = Manifest::new(7, 9);
         manifest.last_segment = 4;
         manifest.next_generation = 3;
-        manifest.next_namespace = 2;
-        let options = CounterOptions { min: 0, max: 100, at_bound: AtBound::Clamp };
-        manifest.namespaces.push(Namespace { id: 1, name: "likes".into(), options });
+        manifest.next_namespace = 4;
+        let counters = NamespaceKind::Counters(CounterOptions { min: 0, max: 100, at_bound: AtBound::Clamp });
+        let narrow = NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 1_700_000_000_000 };
+        let horizon = Duration::from_millis(MAX_TIME_MS);
+        let wide = LikeOptions { viewers: ViewerIds::U128, horizon };
+        let wide = NamespaceKind::Likes { options: wide, newest_ms: MAX_TIME_MS };
+        for (id, name, kind) in [(1, "views", counters), (2, "likes", narrow), (3, "votes", wide)] {
+            manifest.namespaces.push(Namespace { id, name: name.into(), kind });
+        }
         let meta = GenerationMeta {
             number: 2,
             home: HomeKind::File,
             blocks: 3,
             counters: 4,
+            edges: 8,
             bytes: 5,
             disk_bytes: 6,
             digest: 7,
@@ -439,18 +433,25 @@ mod tests {
 
     #[test]
     fn fields_that_contradict_each_other_are_corrupt() {
-        let broken = |change: fn(&mut Manifest)| {
+        fn broken(change: impl FnOnce(&mut Manifest)) -> bool {
             let mut manifest = sample();
             change(&mut manifest);
             decode(&manifest.encode()).unwrap_err().is_corrupt()
-        };
+        }
         assert!(broken(|manifest| manifest.first_segment = 0));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX - 1));
         assert!(broken(|manifest| manifest.first_segment = 9));
-        assert!(broken(|manifest| manifest.namespaces[0].id = 2));
+        assert!(broken(|manifest| manifest.namespaces[0].id = 4));
         assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
-        assert!(broken(|manifest| manifest.namespaces[0].options.min = 1));
+        let bounds = CounterOptions { min: 1, ..CounterOptions::default() };
+        assert!(broken(move |manifest| manifest.namespaces[0].kind = NamespaceKind::Counters(bounds)));
+        let options = LikeOptions::default();
+        let late = NamespaceKind::Likes { options, newest_ms: MAX_TIME_MS + 1 };
+        assert!(broken(move |manifest| manifest.namespaces[1].kind = late));
+        let horizon = Duration::from_millis(MAX_TIME_MS + 1);
+        let long = NamespaceKind::Likes { options: LikeOptions { horizon, ..options }, newest_ms: 0 };
+        assert!(broken(move |manifest| manifest.namespaces[1].kind = long));
         assert!(broken(|manifest| {
             let twice = Namespace { id: 0, ..manifest.namespaces[0].clone() };
             manifest.namespaces.push(twice);
@@ -462,6 +463,25 @@ mod tests {
         assert!(broken(|manifest| manifest.generations[0].log_from = 6));
         assert!(broken(|manifest| manifest.next_generation = 2));
         assert!(broken(|manifest| manifest.next_generation = u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_namespace_is_opened_as_what_it_was_created() {
+        let [counters, narrow, wide] = <[Namespace; 3]>::try_from(sample().namespaces).unwrap();
+        for namespace in [&counters, &narrow, &wide] {
+            namespace.check_is(&namespace.kind).unwrap();
+        }
+        let likes_now = NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 0 };
+        narrow.check_is(&likes_now).unwrap();
+        assert!(matches!(wide.check_is(&likes_now), Err(Error::NamespaceOptions { .. })));
+        let unbounded = NamespaceKind::Counters(CounterOptions::default());
+        assert!(matches!(counters.check_is(&unbounded), Err(Error::NamespaceOptions { .. })));
+        let refused = narrow.check_is(&unbounded).unwrap_err();
+        assert!(matches!(refused, Error::NamespaceKind { stored: "likes", requested: "counters", .. }));
+        let refused = counters.check_is(&likes_now).unwrap_err();
+        assert!(matches!(refused, Error::NamespaceKind { stored: "counters", requested: "likes", .. }));
+        counters.check_is_of_counters().unwrap();
+        assert!(matches!(wide.check_is_of_counters(), Err(Error::NamespaceKind { .. })));
     }
 
     #[test]

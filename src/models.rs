@@ -19,7 +19,7 @@ use crate::engine::{Driver, Environment};
 use crate::error::Error;
 use crate::manifest::{Manifest, ManifestFile};
 use crate::options::{AtBound, CounterOptions, Options, SnapshotHome};
-use crate::shard::{Applied, BatchChange, Change, Pending, Refusal, Shards};
+use crate::shard::{Applied, BatchChange, Change, Changes, Operation, Pending, Refusal, Shards};
 use crate::stats::Meter;
 use crate::storage::sim::{SimClock, SimDisk, Survival};
 use crate::store::Store;
@@ -30,7 +30,7 @@ const FREE: CounterOptions = CounterOptions { min: i64::MIN, max: i64::MAX, at_b
 
 fn shards(count: usize) -> Arc<Shards> {
     let shards = Shards::new(count, 0);
-    shards.add_namespace(0);
+    shards.add_namespace(0, None);
     Arc::new(shards)
 }
 
@@ -54,12 +54,18 @@ fn adder(shards: &Arc<Shards>) -> thread::JoinHandle<Result<Applied, Refusal>> {
     thread::spawn(move || shards.apply(0, b"a", Change::Add(1), &FREE))
 }
 
+/// One of a batch of adds.
+fn add_in_batch(key: &[u8]) -> BatchChange<'_> {
+    let operation = Operation::Count { change: Change::Add(1), bounds: &FREE };
+    BatchChange { namespace: 0, key, operation }
+}
+
 /// Takes an epoch as the committer does.
 fn take(shards: &Shards) -> (u64, Vec<Pending>) {
     let epoch = shards.advance();
-    let mut collected = vec![Vec::new(); shards.count()];
+    let mut collected: Vec<Changes> = (0..shards.count()).map(|_| Changes::default()).collect();
     shards.collect(epoch, &mut collected);
-    (epoch, collected.concat())
+    (epoch, collected.into_iter().flat_map(|changes| changes.counters).collect())
 }
 
 fn sum(changes: &[Pending]) -> i128 {
@@ -95,8 +101,7 @@ fn model_a_batch_over_two_shards_is_in_one_epoch() {
             thread::spawn(move || {
                 // With seed 0 the keys 0 to 3 are in both shards.
                 let keys: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
-                let change = |key| BatchChange { namespace: 0, key, change: Change::Add(1), bounds: &FREE };
-                shards.apply_batch(&keys.map(change), &mut Vec::new()).unwrap().0
+                shards.apply_batch(&keys.map(add_in_batch), &mut Vec::new()).unwrap().0
             })
         };
         let mut taken = vec![take(&shards)];
@@ -115,10 +120,7 @@ fn model_batches_do_not_deadlock() {
     check(|| {
         let shards = shards(2);
         let run = |shards: Arc<Shards>, keys: [&'static [u8]; 4]| {
-            thread::spawn(move || {
-                let change = |key| BatchChange { namespace: 0, key, change: Change::Add(1), bounds: &FREE };
-                shards.apply_batch(&keys.map(change), &mut Vec::new()).map(drop)
-            })
+            thread::spawn(move || shards.apply_batch(&keys.map(add_in_batch), &mut Vec::new()).map(drop))
         };
         let forward = run(Arc::clone(&shards), [b"0", b"1", b"2", b"3"]);
         let backward = run(Arc::clone(&shards), [b"3", b"2", b"1", b"0"]);

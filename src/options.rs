@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::limits::MAX_TIME_MS;
 
 /// Settings of a [`Store`](crate::Store), fixed while it is open. None of them is stored: the next open may
 /// choose others.
@@ -203,6 +204,66 @@ impl fmt::Display for CounterOptions {
     }
 }
 
+/// Settings of a namespace of likes. They are stored with it and checked whenever it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LikeOptions {
+    /// What viewers are told apart by. Default: [`ViewerIds::U64`].
+    pub viewers: ViewerIds,
+    /// Unlikes are remembered for this long, in event time; an event that is older is answered
+    /// [`Error::TooOld`]. So events may come in any order, and repeatedly, within this time.
+    ///
+    /// Whole milliseconds, from 0 to [`MAX_TIME_MS`](crate::MAX_TIME_MS) of them. Default: 7 days.
+    pub horizon: Duration,
+}
+
+/// What the viewers of a namespace of likes are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ViewerIds {
+    /// Numbers of 64 bits. One of more is refused with [`Error::ViewerTooWide`].
+    #[default]
+    U64,
+    /// Numbers of 128 bits, such as UUIDs. Each like takes eight bytes more, in memory and on disk.
+    U128,
+}
+
+impl Default for LikeOptions {
+    fn default() -> Self {
+        Self { viewers: ViewerIds::default(), horizon: Duration::from_secs(7 * 24 * 60 * 60) }
+    }
+}
+
+impl LikeOptions {
+    /// Checks that the horizon is within its limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] with the name of the field that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        let is_whole = self.horizon.subsec_nanos().is_multiple_of(1_000_000);
+        if is_whole && self.horizon <= Duration::from_millis(MAX_TIME_MS) {
+            return Ok(());
+        }
+        let expected = format!("0 to {MAX_TIME_MS} whole milliseconds");
+        Err(Error::InvalidOption { field: "horizon", value: format!("{:?}", self.horizon), expected })
+    }
+
+    /// The horizon as it is stored and compared with times of events.
+    pub(crate) fn horizon_ms(&self) -> u64 {
+        u64::try_from(self.horizon.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for LikeOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = match self.viewers {
+            ViewerIds::U64 => 64,
+            ViewerIds::U128 => 128,
+        };
+        write!(f, "viewers of {bits} bits, horizon {:?}", self.horizon)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +279,7 @@ mod tests {
     fn the_defaults_are_valid() {
         Options::default().validate().unwrap();
         CounterOptions::default().validate().unwrap();
+        LikeOptions::default().validate().unwrap();
     }
 
     #[test]
@@ -241,5 +303,26 @@ mod tests {
         assert!(CounterOptions { min: 1, ..CounterOptions::default() }.validate().is_err());
         assert!(CounterOptions { max: -1, ..CounterOptions::default() }.validate().is_err());
         assert!(CounterOptions { min: 0, max: 0, at_bound: AtBound::Clamp }.validate().is_ok());
+    }
+
+    #[test]
+    fn a_horizon_is_whole_milliseconds_that_a_time_can_have() {
+        let with = |horizon| LikeOptions { horizon, ..LikeOptions::default() };
+        for horizon in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(MAX_TIME_MS)] {
+            with(horizon).validate().unwrap();
+            assert_eq!(u128::from(with(horizon).horizon_ms()), horizon.as_millis());
+        }
+        for horizon in [Duration::from_micros(1), Duration::from_millis(MAX_TIME_MS + 1), Duration::MAX] {
+            let refused = with(horizon).validate();
+            assert!(matches!(refused, Err(Error::InvalidOption { field: "horizon", .. })), "{horizon:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_shown_as_they_were_asked_for() {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(LikeOptions::default().to_string(), "viewers of 64 bits, horizon 604800s");
+        let wide = LikeOptions { viewers: ViewerIds::U128, horizon: days(1) };
+        assert_eq!(wide.to_string(), "viewers of 128 bits, horizon 86400s");
     }
 }

@@ -3,23 +3,30 @@
 //! Nothing on disk is changed before everything needed was read and verified. Then only what a run that ended early
 //! left behind is removed: unfinished files, segments and generations that the manifest does not name.
 
-use std::collections::HashMap;
+mod known;
+mod load;
+mod replay;
+
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use foldhash::fast::FixedState;
-use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::directory::Layout;
 use crate::error::{Error, Result};
-use crate::log::{self, Expected, FrameView, LastSegment, LogEnd, Position, Record};
-use crate::manifest::{Generation, Manifest, ManifestFile};
-use crate::shard::{self, NamespaceId, Place, Shards};
-use crate::snapshot::block::MIN_ENTRY_BYTES;
-use crate::snapshot::{Homes, Malformed};
+use crate::log::{self, Expected, LogEnd, Position};
+use crate::manifest::{Manifest, ManifestFile, Namespace};
+use crate::shard::{self, Drift, NamespaceId, Shards};
+use crate::snapshot::Homes;
 use crate::storage::Storage;
 use crate::sync::{scope, spawn_scoped};
+
+pub(crate) use known::KnownNamespaces;
+pub(crate) use load::is_damage;
+pub(crate) use replay::{UNNAMED, slot_name};
+
+use load::load_newest;
+use replay::replay_log;
 
 const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the store with more shards";
 
@@ -49,8 +56,10 @@ pub struct RecoveryReport {
     pub dropped_bytes: u64,
     /// Where those bytes are: the file, and the offset in it.
     pub dropped_at: Option<(PathBuf, u64)>,
-    /// Counters that exist.
+    /// Counters that exist, and items of likes.
     pub counters: u64,
+    /// Likes that exist. The count of each item was found to be that of its likes.
+    pub likes: u64,
     /// The newest epoch that was restored.
     pub last_epoch: u64,
     /// When the newest replayed epoch was sealed, on the wall clock in milliseconds since 1970-01-01 UTC. `None` when
@@ -82,181 +91,61 @@ pub(crate) fn recover(
     // builds on it. What it names is: the manifest names a segment or a generation only after its directory's sync.
     storage.sync_dir(&layout.root).map_err(|error| Error::io("sync", &layout.root, error))?;
     let manifest = manifest.read(Manifest::clone);
-    let mut report = RecoveryReport::default();
-    let shards = Shards::new(shard_count, manifest.hash_seed);
-    let generation = load_newest(&manifest, homes, &shards, &mut report)?;
-    let log_end = replay_log(storage, layout, &manifest, generation, &shards, &mut report)?;
-    check_reach(layout, &manifest, report.last_epoch, log_end.last.map_or(0, |last| last.end))?;
+    let mut recovered = restore(storage, layout, &manifest, homes, shard_count)?;
     remove_leftovers(storage, layout, &manifest, homes)?;
-    shards.start_at(report.last_epoch + 1);
-    report.counters = shards.counters_and_memory().0;
-    report.duration = clock.monotonic().saturating_sub(started);
-    Ok(Recovered { shards, log_end, report })
+    recovered.report.duration = clock.monotonic().saturating_sub(started);
+    Ok(recovered)
 }
 
-/// Loads the newest generation that is sound. Without one, the log from the very beginning serves as well.
-fn load_newest<'a>(
-    manifest: &'a Manifest,
-    homes: &Homes,
-    shards: &Shards,
-    report: &mut RecoveryReport,
-) -> Result<Option<&'a Generation>> {
-    add_namespaces(manifest, shards);
-    for generation in manifest.generations.iter().rev() {
-        let number = generation.meta.number;
-        match load_generation(manifest, homes, generation, shards) {
-            Ok(()) => {
-                report.generation = Some(number);
-                return Ok(Some(generation));
-            }
-            // It may well be sound, so it must not be replaced.
-            Err(error) if !is_damage(&error) => return Err(error),
-            Err(error) => {
-                tracing::warn!(number, %error, "snapshot generation is damaged; falling back to the one before");
-                report.damaged_generations.push((number, error));
-                manifest.namespaces.iter().for_each(|namespace| shards.drop_namespace(namespace.id));
-                add_namespaces(manifest, shards);
-            }
-        }
-    }
-    // One that could not be read may be sound, so that is what to look into before anything is called lost.
-    let unread = report.damaged_generations.iter().find(|(_, error)| !error.is_corrupt());
-    match unread.or(report.damaged_generations.first()) {
-        Some((_, error)) if manifest.first_segment > 1 => Err(error.clone()),
-        _ => Ok(None),
-    }
-}
-
-/// Whether a failure to load a generation is the generation's: not this build's, and not a want of this process's.
-pub(crate) fn is_damage(error: &Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
-    match error {
-        Error::Corrupt { .. } => true,
-        Error::Io { source, .. } => {
-            let is_unreadable = source.raw_os_error() == Some(Errno::IO.raw_os_error());
-            is_unreadable
-                || matches!(source.kind(), InvalidData | IsADirectory | NotADirectory | NotFound | UnexpectedEof)
-        }
-        _ => false,
-    }
-}
-
-fn add_namespaces(manifest: &Manifest, shards: &Shards) {
-    manifest.namespaces.iter().for_each(|namespace| shards.add_namespace(namespace.id));
-}
-
-/// Loads a generation with as many threads as there are cores. Blocks are in the order of shards, so that each thread
-/// fills shards of its own.
-fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, shards: &Shards) -> Result<()> {
-    let meta = &generation.meta;
-    let reader = homes.open(meta)?;
-    if let [only] = &manifest.namespaces[..] {
-        // No more than the files, whose length was verified, have room for.
-        let counters = meta.counters.min(meta.disk_bytes / MIN_ENTRY_BYTES);
-        shards.reserve(only.id, usize::try_from(counters).unwrap_or(0));
-    }
-    let known = KnownNamespaces::new(manifest);
-    // The system is asked for its cores by reading files, which takes longer than loading one block.
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let threads = if meta.blocks > 1 { cores() } else { 1 };
-    let per_thread = meta.blocks.div_ceil(threads).max(1);
-    let load = |from: u64| {
-        reader.read_blocks(from..meta.blocks.min(from.saturating_add(per_thread)), &mut |index, block| {
-            let namespace = block.namespace();
-            let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
-            if !known.check(namespace).map_err(refused)? {
-                return Ok(());
-            }
-            block
-                .for_each(|key, value| match shards.load(namespace, key, Some(value)) {
-                    Some(_) => Ok(()),
-                    None => Err(Malformed { offset: 0, what: SHARD_IS_FULL }),
-                })
-                .map_err(|malformed| reader.corrupt_block(index, malformed))
-        })
-    };
-    scope(|scope| {
-        // The first part is this thread's own, so that a small generation starts no thread; and so is a part for
-        // which the system gives none.
-        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX)).skip(1);
-        let start = |from| spawn_scoped(scope, move || load(from)).map_err(|_| from);
-        let loaders: Vec<_> = starts.map(start).collect();
-        let first = load(0);
-        loaders.into_iter().fold(first, |loaded, loader| {
-            loaded.and(match loader {
-                Ok(loader) => loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(from) => load(from),
-            })
-        })
-    })
-}
-
-/// Which namespace numbers may be met on disk.
-pub(crate) struct KnownNamespaces {
-    live: Vec<bool>,
-}
-
-impl KnownNamespaces {
-    pub(crate) fn new(manifest: &Manifest) -> Self {
-        let mut live = vec![false; manifest.next_namespace as usize];
-        manifest.namespaces.iter().for_each(|namespace| live[usize::from(namespace.id)] = true);
-        Self { live }
-    }
-
-    /// Whether the namespace exists; if not, it was dropped after the bytes were written.
-    pub(crate) fn check(&self, namespace: NamespaceId) -> Result<bool, &'static str> {
-        self.live.get(usize::from(namespace)).copied().ok_or("names a namespace that was never created")
-    }
-}
-
-/// Replays the log after the snapshot, or all of it, and finds its end.
-fn replay_log(
+/// The same without a change to the disk.
+pub(crate) fn restore(
     storage: &dyn Storage,
     layout: &Layout,
     manifest: &Manifest,
-    generation: Option<&Generation>,
-    shards: &Shards,
-    report: &mut RecoveryReport,
-) -> Result<LogEnd> {
-    let from = generation.map_or(manifest.first_segment, |generation| generation.log_from);
-    // A snapshot may cover all of the log; its last segment still has the chain that the next one goes on from.
-    let start = from.min(manifest.last_segment).max(manifest.first_segment);
-    let mut end = LogEnd { next_segment: manifest.last_segment + 1, chain: 0, last_epoch: 0, last: None };
-    let mut replay = Replay::new(manifest, shards);
-    report.closed_cleanly = manifest.last_segment < start;
-    for number in start..=manifest.last_segment {
-        let path = log::segment_path(&layout.log, number);
-        let header = log::read_segment_header(storage, &path, manifest.store_id, number)
-            .map_err(|error| missing_is_damage(error, &path))?;
-        let (chain, last_epoch) = if number == start {
-            (None, header.first_epoch.saturating_sub(1))
-        } else {
-            (Some(end.chain), end.last_epoch)
-        };
-        let position = position(storage, layout, manifest, number)?;
-        let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
-        let found = log::read_segment(storage, &path, &expected, &mut |frame| {
-            if number < from { Ok(()) } else { replay.frame(&path, &frame) }
-        })?;
-        replay.end_segment();
-        if number >= from {
-            report.segments += 1;
-            report.frames += found.frames;
-            report.log_bytes += found.end;
-        }
-        report.closed_cleanly = found.sealed;
-        report.dropped_bytes = found.dropped_bytes;
-        report.dropped_at = (found.dropped_bytes > 0).then(|| (path.clone(), found.end));
-        end.chain = found.chain;
-        end.last_epoch = found.last_epoch;
-        end.last = Some(LastSegment { number, last_frame: found.last_frame, end: found.end, sealed: found.sealed });
+    homes: &Homes,
+    shard_count: usize,
+) -> Result<Recovered> {
+    let mut report = RecoveryReport::default();
+    let shards = Shards::new(shard_count, manifest.hash_seed);
+    let generation = load_newest(manifest, homes, &shards, &mut report)?;
+    let log_end = replay_log(storage, layout, manifest, generation, &shards, &mut report)?;
+    let end = log_end.last.map_or(0, |last| last.end);
+    check_reach(layout, manifest, report.last_epoch, end)?;
+    for namespace in manifest.namespaces.iter().filter(|namespace| namespace.viewers().is_some()) {
+        let counted = recount(&shards, namespace.id);
+        report.likes += counted.map_err(|drift| drifted(layout, manifest, end, namespace, &drift))?;
     }
-    report.changes = replay.changes;
-    report.last_time_ms = replay.last_time_ms;
-    report.last_epoch = end.last_epoch;
-    replay.finish();
-    check_later_segments(storage, layout, manifest)?;
-    Ok(end)
+    shards.start_at(report.last_epoch + 1);
+    report.counters = shards.counters_and_memory().0;
+    Ok(Recovered { shards, log_end, report })
+}
+
+/// The damage that a drift is. Every checksum was right, so it is not the disk's.
+pub(crate) fn drifted(layout: &Layout, manifest: &Manifest, end: u64, namespace: &Namespace, drift: &Drift) -> Error {
+    let (name, Drift { item, what }) = (&namespace.name, drift);
+    let what = format!("at the log's end the item \"{}\" of {name:?} {what}", item.escape_ascii());
+    Error::corrupt(&log::segment_path(&layout.log, manifest.last_segment), end, what)
+}
+
+/// Counts the likes of a namespace and builds the viewers' side, with as many threads as there are cores. Each takes
+/// shards of its own.
+fn recount(shards: &Shards, namespace: NamespaceId) -> Result<u64, Drift> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let per_thread = shards.count().div_ceil(threads);
+    let part = |from: usize| -> Range<usize> { from..shards.count().min(from + per_thread) };
+    scope(|scope| {
+        let starts = (0..shards.count()).step_by(per_thread).skip(1);
+        let start = |from| spawn_scoped(scope, move || shards.recount(namespace, part(from))).map_err(|_| from);
+        let others: Vec<_> = starts.map(start).collect();
+        let first = shards.recount(namespace, part(0));
+        others.into_iter().fold(first, |counted, other| {
+            let other = match other {
+                Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(from) => shards.recount(namespace, part(from)),
+            };
+            Ok(counted? + other?)
+        })
+    })
 }
 
 /// Whether the log reaches as far as the generations say. What a damaged one says counts too: everything that a
@@ -317,89 +206,6 @@ pub(crate) fn segment_numbers(storage: &dyn Storage, layout: &Layout) -> Result<
     Ok(entries.iter().filter_map(|entry| log::parse_segment_name(&entry.name)).collect())
 }
 
-/// Applies frames to the shards.
-struct Replay<'a> {
-    shards: &'a Shards,
-    known: KnownNamespaces,
-    /// What the segment's slots stand for: namespace, shard and slot in one word, to the place in memory.
-    places: HashMap<u64, Place, FixedState>,
-    /// Counters that were removed; their slots stay until the end, because a place may name them.
-    removed: Vec<(NamespaceId, Place)>,
-    changes: u64,
-    last_time_ms: Option<u64>,
-}
-
-/// Namespace and slot leave this many bits of a word for the shard.
-const SHARD_BITS: u32 = 16;
-
-pub(crate) const UNNAMED: &str = "changes a slot that the segment has not named";
-
-/// A slot of the log as one word, for a map of those that a segment has named.
-pub(crate) fn slot_name(namespace: NamespaceId, shard: u32, slot: u32) -> Result<u64, &'static str> {
-    if shard >> SHARD_BITS != 0 {
-        return Err("names a shard that no store has");
-    }
-    Ok(u64::from(namespace) << (32 + SHARD_BITS) | u64::from(shard) << 32 | u64::from(slot))
-}
-
-impl<'a> Replay<'a> {
-    fn new(manifest: &Manifest, shards: &'a Shards) -> Self {
-        let known = KnownNamespaces::new(manifest);
-        Self { shards, known, places: HashMap::default(), removed: Vec::new(), changes: 0, last_time_ms: None }
-    }
-
-    fn frame(&mut self, path: &Path, frame: &FrameView<'_>) -> Result<()> {
-        self.last_time_ms = Some(frame.time_ms);
-        log::decode_body(frame.body, |namespace, shard, record| self.record(namespace, shard, record)).map_err(
-            |malformed| {
-                let offset = frame.body_offset() + malformed.offset as u64;
-                Error::corrupt(path, offset, format!("epoch {} {}", frame.epoch, malformed.what))
-            },
-        )
-    }
-
-    fn record(&mut self, namespace: NamespaceId, shard: u32, record: Record<'_>) -> Result<(), &'static str> {
-        self.changes += 1;
-        let (slot, key, value) = match record {
-            Record::Set { slot, value } => (slot, None, Some(value)),
-            Record::NamedSet { slot, key, value } => (slot, Some(key), Some(value)),
-            Record::Removed { slot } => (slot, None, None),
-            Record::NamedRemoved { slot, key } => (slot, Some(key), None),
-        };
-        let name = slot_name(namespace, shard, slot)?;
-        if !self.known.check(namespace)? {
-            return Ok(());
-        }
-        let place = match key {
-            Some(key) => {
-                let place = self.shards.load(namespace, key, value).ok_or(SHARD_IS_FULL)?;
-                self.places.insert(name, place);
-                place
-            }
-            None => {
-                let place = *self.places.get(&name).ok_or(UNNAMED)?;
-                self.shards.load_at(namespace, place, value);
-                place
-            }
-        };
-        if value.is_none() {
-            self.removed.push((namespace, place));
-        }
-        Ok(())
-    }
-
-    /// The next segment names its slots anew.
-    fn end_segment(&mut self) {
-        self.places.clear();
-    }
-
-    fn finish(self) {
-        for (namespace, place) in self.removed {
-            self.shards.release_loaded(namespace, place);
-        }
-    }
-}
-
 /// Removes what runs that ended early have left.
 fn remove_leftovers(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, homes: &Homes) -> Result<()> {
     let entries = storage.list(&layout.log).map_err(|error| Error::io("list", &layout.log, error))?;
@@ -418,6 +224,7 @@ fn remove_leftovers(storage: &dyn Storage, layout: &Layout, manifest: &Manifest,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Generation;
     use crate::snapshot::{GenerationMeta, HomeKind};
 
     #[test]
@@ -429,6 +236,7 @@ mod tests {
                 home: HomeKind::File,
                 blocks: 0,
                 counters: 0,
+                edges: 0,
                 bytes: 0,
                 disk_bytes: 0,
                 digest: 0,

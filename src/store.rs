@@ -9,13 +9,15 @@ use crate::counters::Counters;
 use crate::directory::absolute;
 use crate::engine::{Engine, Environment};
 use crate::error::Result;
-use crate::options::{CounterOptions, Options};
+use crate::likes::Likes;
+use crate::manifest::{Namespace, NamespaceKind};
+use crate::options::{CounterOptions, LikeOptions, Options};
 use crate::recovery::RecoveryReport;
 use crate::stats::Stats;
 use crate::subscription::Subscription;
 use crate::verify::{VerifyReport, verify};
 
-/// An open store of counters.
+/// An open store of counters and likes.
 ///
 /// Cloning is cheap, and clones share the store. It stays open until [`close`](Self::close), or until the last clone,
 /// [`Counters`] and [`Batch`] is dropped, which closes it too but can report no error.
@@ -30,10 +32,22 @@ pub struct Store {
 pub struct NamespaceInfo {
     /// Its name.
     pub name: String,
-    /// The options it was created with.
-    pub options: CounterOptions,
-    /// How many counters it has.
+    /// What it is of, with the options it was created with.
+    pub contents: Contents,
+    /// How many counters it has, or items.
     pub counters: u64,
+    /// How many likes it has. 0 for counters.
+    pub likes: u64,
+}
+
+/// What a namespace is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// Counters.
+    Counters(CounterOptions),
+    /// Likes.
+    Likes(LikeOptions),
 }
 
 /// What a step of the committer did, for whoever drives it by [`Store::step`].
@@ -101,42 +115,82 @@ impl Store {
 
     /// A handle to the namespace `name`; it is created, durably, when missing. A name is 1 to 255 bytes without
     /// control characters. Creating one costs two syncs; opening one that exists is a lookup, which waits while
-    /// another is being created. One takes about 140 bytes in each shard, 36 KB with 256.
+    /// another is being created. One takes about 140 bytes in each shard, 36 KB with 256. A store creates at most
+    /// [`MAX_NAMESPACES`](crate::MAX_NAMESPACES), 65,536, over its whole life, dropped ones included.
     ///
     /// # Errors
     ///
     /// [`Error::NamespaceOptions`](crate::Error::NamespaceOptions) when it exists with other options,
+    /// [`Error::NamespaceKind`](crate::Error::NamespaceKind) when it is one of likes,
     /// [`Error::NamespaceName`](crate::Error::NamespaceName), [`Error::InvalidOption`](crate::Error::InvalidOption),
     /// [`Error::StorageFull`](crate::Error::StorageFull),
     /// [`Error::TooManyNamespaces`](crate::Error::TooManyNamespaces).
     pub fn counters_with(&self, name: &str, options: CounterOptions) -> Result<Counters> {
-        let namespace = self.engine.open_namespace(name, options)?;
+        let namespace = self.engine.open_namespace(name, NamespaceKind::Counters(options))?;
         Ok(Counters::new(Arc::clone(&self.engine), namespace))
     }
 
-    /// A handle to a namespace that exists, whatever its options.
+    /// A handle to a namespace of counters that exists, whatever its options.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace).
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace), and
+    /// [`Error::NamespaceKind`](crate::Error::NamespaceKind) when it is one of likes.
     pub fn existing_counters(&self, name: &str) -> Result<Counters> {
         let namespace = self.engine.existing_namespace(name)?;
+        namespace.check_is_of_counters()?;
         Ok(Counters::new(Arc::clone(&self.engine), namespace))
     }
 
-    /// All namespaces, by name.
+    /// A handle to the namespace of likes `name` with the default [`LikeOptions`]; it is created, durably, when
+    /// missing.
+    ///
+    /// # Errors
+    ///
+    /// See [`likes_with`](Self::likes_with).
+    pub fn likes(&self, name: &str) -> Result<Likes> {
+        self.likes_with(name, LikeOptions::default())
+    }
+
+    /// A handle to the namespace of likes `name`; it is created, durably, when missing. Names and costs are as for
+    /// [`counters_with`](Self::counters_with).
+    ///
+    /// # Errors
+    ///
+    /// As for [`counters_with`](Self::counters_with).
+    pub fn likes_with(&self, name: &str, options: LikeOptions) -> Result<Likes> {
+        let namespace = self.engine.open_namespace(name, NamespaceKind::Likes { options, newest_ms: 0 })?;
+        Likes::new(Arc::clone(&self.engine), namespace)
+    }
+
+    /// A handle to a namespace of likes that exists, whatever its options.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace), and
+    /// [`Error::NamespaceKind`](crate::Error::NamespaceKind) when it is one of counters.
+    pub fn existing_likes(&self, name: &str) -> Result<Likes> {
+        Likes::new(Arc::clone(&self.engine), self.engine.existing_namespace(name)?)
+    }
+
+    /// All namespaces, by name. Adds up the counts of every item of likes.
     #[must_use]
     pub fn namespaces(&self) -> Vec<NamespaceInfo> {
-        let info = |namespace: crate::manifest::Namespace| NamespaceInfo {
+        let info = |namespace: Namespace| NamespaceInfo {
             name: namespace.name.to_string(),
-            options: namespace.options,
+            contents: match namespace.kind {
+                NamespaceKind::Counters(options) => Contents::Counters(options),
+                NamespaceKind::Likes { options, .. } => Contents::Likes(options),
+            },
             counters: self.engine.shards().len(namespace.id).unwrap_or(0) as u64,
+            likes: if namespace.viewers().is_some() { self.engine.shards().likes(namespace.id) } else { 0 },
         };
         self.engine.namespaces().into_iter().map(info).collect()
     }
 
     /// Removes a namespace with all its counters, durably. Its handles answer
-    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on. Subscriptions are not told.
+    /// [`Error::NoSuchNamespace`](crate::Error::NoSuchNamespace) from then on. Subscriptions are not told. It
+    /// still counts among the [`MAX_NAMESPACES`](crate::MAX_NAMESPACES) that a store creates over its life.
     ///
     /// # Errors
     ///
@@ -213,14 +267,21 @@ impl Store {
     /// delivered once it is durable.
     ///
     /// `capacity` is how many changes the subscription's queue holds. An epoch that does not fit is missed, and the
-    /// subscription says so ([`Delivery::Missed`](crate::Delivery::Missed)).
+    /// subscription says so ([`Delivery::Missed`](crate::Delivery::Missed)). With 0 none fits: the subscriber learns
+    /// which epochs there were, and not what changed in them.
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.engine.subscribe(capacity)
     }
 
     /// Reads every block of every generation and every frame of the log of a store that is not open, and reports what
-    /// is there. Changes nothing.
+    /// is there.
+    ///
+    /// What the store has on disk stays as it is, but the store is locked meanwhile, and its `LOCK` is created where it
+    /// is missing. A generation in sled cannot be read without being opened for writing: that needs the permission to
+    /// write, sets the time of its data file, and removes what sled may have left of a file that it did not finish.
+    /// With generations in plain files ([`SnapshotHome::File`](crate::SnapshotHome::File)), a store on a read-only
+    /// medium can be verified.
     ///
     /// # Errors
     ///
@@ -238,8 +299,8 @@ impl Store {
         verify(environment, path.as_ref())
     }
 
-    /// Makes everything durable, marks the log as cleanly closed, and gives the directory free. Clones and handles
-    /// answer [`Error::Closed`](crate::Error::Closed) from then on.
+    /// Closes the store for all its clones and handles, which answer [`Error::Closed`](crate::Error::Closed) from then
+    /// on. Makes everything durable, marks the log as cleanly closed, and gives the directory free.
     ///
     /// # Errors
     ///

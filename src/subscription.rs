@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::edge::Viewer;
 use crate::shard::NamespaceId;
 use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
 
@@ -34,8 +35,18 @@ pub struct SealedEpoch {
     pub epoch: u64,
     /// When it was sealed: wall-clock time in milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
-    /// Each changed counter once, in no particular order.
+    /// Each changed counter once, in no particular order; an item of likes with its count, when that changed.
     pub changes: Vec<CounterChange>,
+    /// Each changed like once, in no particular order. Those of an item that was removed are not listed: its count, in
+    /// `changes`, has no value then.
+    pub likes: Vec<LikeChange>,
+}
+
+impl SealedEpoch {
+    /// Changes of counters and of likes.
+    fn len(&self) -> usize {
+        self.changes.len() + self.likes.len()
+    }
 }
 
 /// A counter's change over one epoch.
@@ -50,6 +61,20 @@ pub struct CounterChange {
     pub delta: i128,
     /// Its value at the epoch's end, `None` when it was removed.
     pub value: Option<i64>,
+}
+
+/// What a viewer's like of an item became over one epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LikeChange {
+    /// The namespace of likes.
+    pub namespace: Arc<str>,
+    /// The item's key.
+    pub item: Bytes,
+    /// The viewer.
+    pub viewer: Viewer,
+    /// Since when the viewer likes the item at the epoch's end, in milliseconds since 1970-01-01 UTC; `None` when they
+    /// do not, also when they were forgotten.
+    pub liked_at_ms: Option<u64>,
 }
 
 /// A bounded queue of the epochs that were sealed after [`Store::subscribe`](crate::Store::subscribe).
@@ -134,7 +159,7 @@ impl QueueState {
     fn take(&mut self) -> Option<Delivery> {
         if let Some(delivery) = self.epochs.pop_front() {
             if let Delivery::Epoch(epoch) = &delivery {
-                self.queued -= epoch.changes.len();
+                self.queued -= epoch.len();
             }
             return Some(delivery);
         }
@@ -142,7 +167,7 @@ impl QueueState {
     }
 
     fn put(&mut self, epoch: &SealedEpoch, capacity: usize) {
-        if epoch.changes.len() > capacity - self.queued {
+        if epoch.len() > capacity - self.queued {
             let first = self.missed.map_or(epoch.epoch, |(first, _)| first);
             self.missed = Some((first, epoch.epoch));
             return;
@@ -150,7 +175,7 @@ impl QueueState {
         if let Some((first, last)) = self.missed.take() {
             self.epochs.push_back(Delivery::Missed { first, last });
         }
-        self.queued += epoch.changes.len();
+        self.queued += epoch.len();
         self.epochs.push_back(Delivery::Epoch(epoch.clone()));
     }
 }
@@ -197,7 +222,7 @@ impl Subscribers {
     }
 
     /// Gives a durable epoch to every subscriber that has room for it. Never blocks on one.
-    pub(crate) fn deliver(&self, epoch: u64, time_ms: u64, events: Vec<RawEvent>) {
+    pub(crate) fn deliver(&self, epoch: u64, time_ms: u64, events: RawEvents) {
         if events.is_empty() {
             return;
         }
@@ -209,7 +234,14 @@ impl Subscribers {
             let namespace = Arc::clone(list.names.get(&namespace)?);
             Some(CounterChange { namespace, key, delta, value })
         };
-        let sealed = SealedEpoch { epoch, time_ms, changes: events.into_iter().filter_map(named).collect() };
+        let named_like = |like: RawLike| {
+            let RawLike { namespace, item, viewer, liked_at_ms } = like;
+            let namespace = Arc::clone(list.names.get(&namespace)?);
+            Some(LikeChange { namespace, item, viewer: Viewer::from(viewer), liked_at_ms })
+        };
+        let changes = events.counters.into_iter().filter_map(named).collect();
+        let likes = events.likes.into_iter().filter_map(named_like).collect();
+        let sealed = SealedEpoch { epoch, time_ms, changes, likes };
         for queue in &list.queues {
             queue.state.lock().put(&sealed, queue.capacity);
             queue.arrived.notify_one();
@@ -227,6 +259,33 @@ impl Subscribers {
     }
 }
 
+/// What subscribers get of an epoch, before namespaces are named.
+#[derive(Debug, Default)]
+pub(crate) struct RawEvents {
+    pub(crate) counters: Vec<RawEvent>,
+    pub(crate) likes: Vec<RawLike>,
+}
+
+impl RawEvents {
+    pub(crate) fn clear(&mut self) {
+        self.counters.clear();
+        self.likes.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.likes.is_empty()
+    }
+}
+
+/// What became of a like, before its namespace is named.
+#[derive(Debug)]
+pub(crate) struct RawLike {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) item: Bytes,
+    pub(crate) viewer: u128,
+    pub(crate) liked_at_ms: Option<u64>,
+}
+
 /// A counter's change as subscribers get it, before its namespace is named.
 #[derive(Debug)]
 pub(crate) struct RawEvent {
@@ -240,9 +299,9 @@ pub(crate) struct RawEvent {
 mod tests {
     use super::*;
 
-    fn events(count: usize) -> Vec<RawEvent> {
+    fn events(count: usize) -> RawEvents {
         let event = |n: usize| RawEvent { namespace: 1, key: Bytes::from(n.to_string()), delta: 1, value: Some(1) };
-        (0..count).map(event).collect()
+        RawEvents { counters: (0..count).map(event).collect(), likes: Vec::new() }
     }
 
     fn subscribers() -> Subscribers {

@@ -33,7 +33,19 @@ pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
 /// Appends `value` in zigzag order.
 #[inline]
 pub(crate) fn put_i64(out: &mut Vec<u8>, value: i64) {
-    put_u64(out, ((value << 1) ^ (value >> 63)) as u64);
+    put_u64(out, zigzag(value));
+}
+
+/// The unsigned integer that stands for `value`.
+#[inline]
+pub(crate) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The signed integer that `folded` stands for.
+#[inline]
+pub(crate) fn unzigzag(folded: u64) -> i64 {
+    (folded >> 1) as i64 ^ -((folded & 1) as i64)
 }
 
 /// Reads the integer at `*at` and moves `*at` behind it. `None`, and `*at` unmoved, when the bytes end within
@@ -66,8 +78,7 @@ pub(crate) fn get_u64(bytes: &[u8], at: &mut usize) -> Option<u64> {
 /// Reads a signed integer, under the rules of [`get_u64`].
 #[inline]
 pub(crate) fn get_i64(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    let folded = get_u64(bytes, at)?;
-    Some((folded >> 1) as i64 ^ -((folded & 1) as i64))
+    get_u64(bytes, at).map(unzigzag)
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use crate::directory::{Layout, inspect, take_lock};
+use crate::directory::{Layout, absolute, inspect, take_lock};
+use crate::edge::Content;
 use crate::engine::Environment;
 use crate::error::{Error, Result};
-use crate::log::{self, Expected, Record, SegmentEnd};
+use crate::log::{self, Expected, Group, Record, SegmentEnd};
 use crate::manifest::{Manifest, ManifestFile};
-use crate::options::SnapshotHome;
+use crate::options::{Options, SnapshotHome};
 use crate::recovery::{
-    KnownNamespaces, UNNAMED, check_later_segments, check_reach, is_damage, missing, position, segment_numbers,
-    slot_name,
+    KnownNamespaces, UNNAMED, check_later_segments, check_reach, drifted, is_damage, missing, position, restore,
+    segment_numbers, slot_name,
 };
 use crate::snapshot::{GenerationMeta, Homes, Malformed};
 use crate::storage::Storage;
@@ -29,10 +30,25 @@ pub struct VerifyReport {
     pub generations: Vec<GenerationReport>,
     /// The log's segments, oldest first; the sound ones.
     pub segments: Vec<SegmentReport>,
+    /// The namespaces of likes, by name, once everything else was found sound: each item's count is that of its likes,
+    /// and each viewer's list has what the items say.
+    pub likes: Vec<LikesReport>,
     /// Bytes at the end of the log that a crash left incomplete, and that the next open will leave out.
     pub dropped_bytes: u64,
     /// Every damage found. Empty for a sound store, which opens.
     pub problems: Vec<Error>,
+}
+
+/// A namespace of likes that was recounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LikesReport {
+    /// Its name.
+    pub name: String,
+    /// Items in it.
+    pub items: u64,
+    /// Likes in it.
+    pub likes: u64,
 }
 
 /// A sound snapshot generation.
@@ -41,8 +57,10 @@ pub struct VerifyReport {
 pub struct GenerationReport {
     /// Its number.
     pub number: u64,
-    /// Counters in it.
+    /// Counters in it, among them the counts of items.
     pub counters: u64,
+    /// Likes in it, and unlikes that are remembered.
+    pub edges: u64,
     /// Blocks that were read.
     pub blocks: u64,
     /// Their length in bytes.
@@ -65,12 +83,12 @@ pub struct SegmentReport {
 
 pub(crate) fn verify(environment: Environment, path: &Path) -> Result<VerifyReport> {
     let Environment { storage, .. } = environment;
-    let layout = Layout::new(path);
+    let layout = Layout::new(&absolute(&*storage, path)?);
     if !inspect(&*storage, &layout)? {
-        return Err(Error::NotAStore { path: path.to_owned(), what: "there is no store".to_owned() });
+        return Err(Error::NotAStore { path: layout.root, what: "there is no store".to_owned() });
     }
     let _lock = take_lock(&*storage, &layout, true)?;
-    let manifest = ManifestFile::open(Arc::clone(&storage), path)?.read(Manifest::clone);
+    let manifest = ManifestFile::open(Arc::clone(&storage), &layout.root)?.read(Manifest::clone);
     let homes = Homes::new(&storage, &layout.snapshot, SnapshotHome::default());
     let mut report = VerifyReport {
         namespaces: manifest.namespaces.iter().map(|namespace| namespace.name.to_string()).collect(),
@@ -84,7 +102,39 @@ pub(crate) fn verify(environment: Environment, path: &Path) -> Result<VerifyRepo
         }
     }
     verify_log(&*storage, &layout, &manifest, &known, &mut report)?;
+    if report.problems.is_empty() {
+        verify_likes(&*storage, &layout, &manifest, &homes, &mut report)?;
+    }
     Ok(report)
+}
+
+/// Restores the store in memory, which recounts every item, and compares both sides of every like.
+fn verify_likes(
+    storage: &dyn Storage,
+    layout: &Layout,
+    manifest: &Manifest,
+    homes: &Homes,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let namespaces = || manifest.namespaces.iter().filter(|namespace| namespace.viewers().is_some());
+    if namespaces().next().is_none() {
+        return Ok(());
+    }
+    let restored = match restore(storage, layout, manifest, homes, Options::default().shards) {
+        Ok(restored) => restored,
+        Err(error) => return report.problem(error),
+    };
+    let end = restored.log_end.last.map_or(0, |last| last.end);
+    for namespace in namespaces() {
+        let likes = restored.shards.likes(namespace.id);
+        if let Err(drift) = restored.shards.compare_sides(namespace.id, likes) {
+            report.problem(drifted(layout, manifest, end, namespace, &drift))?;
+        }
+        let items = restored.shards.len(namespace.id).unwrap_or(0) as u64;
+        report.likes.push(LikesReport { name: namespace.name.to_string(), items, likes });
+    }
+    report.likes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(())
 }
 
 impl VerifyReport {
@@ -100,18 +150,24 @@ impl VerifyReport {
 
 fn verify_generation(homes: &Homes, known: &KnownNamespaces, meta: &GenerationMeta) -> Result<GenerationReport> {
     let reader = homes.open(meta)?;
-    let mut counters = 0;
+    let (mut counters, mut edges) = (0, 0);
     reader.read_blocks(0..meta.blocks, &mut |index, block| {
         let mut count = || {
-            known.check(block.namespace()).map_err(|what| Malformed { offset: 0, what })?;
-            block.for_each(|_, _| {
-                counters += 1;
-                Ok(())
-            })
+            known.check(block.namespace(), block.kind()).map_err(|what| Malformed { offset: 0, what })?;
+            match block.kind() {
+                Content::Counters => block.for_each(|_, _| {
+                    counters += 1;
+                    Ok(())
+                }),
+                Content::Edges(_) => block.for_each_item(|_, of_item| {
+                    edges += of_item.len() as u64;
+                    Ok(())
+                }),
+            }
         };
         count().map_err(|malformed| reader.corrupt_block(index, malformed))
     })?;
-    Ok(GenerationReport { number: meta.number, counters, blocks: meta.blocks, bytes: meta.bytes })
+    Ok(GenerationReport { number: meta.number, counters, edges, blocks: meta.blocks, bytes: meta.bytes })
 }
 
 /// Goes on after a damaged segment, so that one run finds all damage there is.
@@ -178,15 +234,22 @@ fn verify_segment(
     };
     let expected = Expected { store_id: manifest.store_id, number, chain, last_epoch, position };
     let mut named = HashSet::<u64, FixedState>::default();
-    let mut check = |namespace, shard, record: Record<'_>| {
-        known.check(namespace)?;
+    let mut check = |Group { namespace, shard, kind }, record: Record<'_>| {
+        known.check(namespace, kind)?;
         match record {
             Record::NamedSet { slot, .. } | Record::NamedRemoved { slot, .. } => {
                 named.insert(slot_name(namespace, shard, slot)?);
                 Ok(())
             }
-            Record::Set { slot, .. } | Record::Removed { slot } => {
-                if named.contains(&slot_name(namespace, shard, slot)?) { Ok(()) } else { Err(UNNAMED) }
+            Record::Set { slot, .. }
+            | Record::Removed { slot }
+            | Record::Cleared { slot }
+            | Record::Edge { slot, .. } => {
+                if named.contains(&slot_name(namespace, shard, slot)?) {
+                    Ok(())
+                } else {
+                    Err(UNNAMED)
+                }
             }
         }
     };

@@ -75,6 +75,7 @@ fn a_refused_change_leaves_nothing_applied_and_nothing_logged() {
             };
             assert!(fits, "{what}: {error:?}");
             assert_eq!(batch.len(), before, "the batch keeps its changes");
+            assert_eq!(batch.commit().unwrap_err().to_string(), error.to_string(), "and is refused again");
             batch.clear();
             batch.commit().unwrap();
         }

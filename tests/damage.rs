@@ -355,7 +355,7 @@ fn numbers_that_only_an_enemy_writes_make_nobody_panic() {
         &world,
         &manifest,
         |bytes| {
-            let at = bytes.len() - 4 - 16 - 57 + 16;
+            let at = bytes.len() - 4 - 16 - 65 + 16;
             bytes[at..at + 8].fill(0x7f);
         },
         whole,

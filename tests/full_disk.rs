@@ -5,12 +5,13 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plaudit::storage::sim::{SimDisk, Survival};
+use plaudit::storage::sim::{Fault, Operation, SimDisk, Survival};
 use plaudit::{Driver, Durability, Error, Options, Stepped, Store};
-use support::{LONG, Random, World, options, state, step_until_quiet};
+use support::{LONG, Random, World, fault, options, state, step_until_quiet};
 
 /// A store whose disk takes no further byte and whose open segment is full. "likes" has 1 in "before", durable.
 fn full(world: &World) -> Store {
@@ -139,6 +140,23 @@ fn namespaces_are_made_and_dropped_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_rename_that_happened_is_never_taken_for_one_without_room() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("key", 1).unwrap();
+    store.sync().unwrap();
+    let full = fault(Operation::Rename, "MANIFEST", ErrorKind::StorageFull);
+    world.disk.fail(Fault { times: Some(1), done: true, ..full });
+    // The disk has a manifest without the namespace now, so nothing in it may be acknowledged any more.
+    let refused = store.drop_namespace("likes").unwrap_err();
+    assert!(!refused.is_temporary(), "{refused:?}");
+    assert!(matches!(likes.add("key", 1), Err(Error::Poisoned { .. })));
+    drop((likes, store));
+    assert!(world.open().unwrap().namespaces().is_empty());
+}
+
+#[test]
 fn a_compaction_without_room_changes_nothing() {
     let world = World::new();
     let store = world.open().unwrap();
@@ -242,6 +260,29 @@ fn a_log_that_cannot_be_sealed_for_want_of_room_stays_open() {
     let store = world.open().unwrap();
     assert!(store.recovery().closed_cleanly);
     assert_eq!(state(&store)["likes"]["a"], 2);
+}
+
+#[test]
+fn a_seal_that_found_no_room_does_not_end_the_log() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    likes.add("a", 1).unwrap();
+    store.sync().unwrap();
+    // The worst case: all of it arrives, and the store hears of a failure.
+    let full = fault(Operation::Write, "/log/", ErrorKind::StorageFull);
+    world.disk.fail(Fault { times: Some(1), done: true, ..full });
+    assert!(store.clone().close().unwrap_err().is_storage_full());
+    // An epoch that the open segment has no room for goes to another one.
+    (0..8).for_each(|n| drop(likes.add(format!("{n:->900}"), 1).unwrap()));
+    store.sync().unwrap();
+    assert_eq!(world.segments().len(), 2);
+    let expected = state(&store);
+    for seed in 0..32 {
+        // The segment is cut where the seal began, and the power may go before that is on the disk.
+        let after = World::on(world.disk.power_cut(Survival::Random, seed));
+        assert_eq!(state(&after.open().unwrap()), expected, "seed {seed}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 mod support;
 
 use plaudit::storage::sim::Survival;
-use plaudit::{AtBound, CounterOptions, Error, Store};
+use plaudit::{AtBound, CounterOptions, Error, MAX_NAMESPACES, Store};
 use support::{World, state};
 
 const BOUNDED: CounterOptions = CounterOptions { min: -5, max: 5, at_bound: AtBound::Clamp };
@@ -191,4 +191,24 @@ fn two_threads_that_create_the_same_one_share_it() {
         assert_eq!(store.counters(&name).unwrap().get("key").unwrap(), 4);
     }
     assert_eq!(store.namespaces().len(), 20);
+}
+
+#[test]
+fn a_store_creates_so_many_namespaces_over_its_life_and_no_more() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let kept = store.counters("kept").unwrap();
+    for _ in 1..MAX_NAMESPACES {
+        store.counters("dropped").unwrap();
+        store.drop_namespace("dropped").unwrap();
+    }
+    for _ in 0..2 {
+        let refused = store.counters("another").unwrap_err();
+        assert!(matches!(refused, Error::TooManyNamespaces { limit: MAX_NAMESPACES }), "{refused:?}");
+    }
+    kept.add("key", 1).unwrap();
+    assert_eq!(store.counters("kept").unwrap().get("key").unwrap(), 1);
+    store.close().unwrap();
+    let store = world.open().unwrap();
+    assert!(store.counters("another").is_err() && store.counters("kept").unwrap().get("key").unwrap() == 1);
 }

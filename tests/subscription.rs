@@ -154,6 +154,26 @@ fn a_slow_subscriber_is_told_what_it_missed() {
 }
 
 #[test]
+fn one_without_capacity_is_told_of_every_epoch_and_of_no_change() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let likes = store.counters("likes").unwrap();
+    let subscription = store.subscribe(0);
+    assert_eq!(subscription.try_next(), None);
+    for epochs in [1, 3] {
+        let sealed: Vec<u64> = (0..epochs)
+            .map(|_| {
+                let epoch = likes.add("key", 1).unwrap().epoch();
+                store.sync().unwrap();
+                epoch
+            })
+            .collect();
+        let missed = Delivery::Missed { first: sealed[0], last: sealed[epochs - 1] };
+        assert_eq!((subscription.try_next(), subscription.try_next()), (Some(missed), None));
+    }
+}
+
+#[test]
 fn it_begins_with_the_next_epoch_and_ends_with_the_store() {
     let world = World::new();
     let store = world.open_threaded(options()).unwrap();

@@ -20,6 +20,7 @@ assert_impl_all!(Delivery: Send, Sync, Clone, PartialEq);
 assert_impl_all!(Error: Send, Sync, Clone, std::error::Error);
 assert_impl_all!(Options: Send, Sync, Clone);
 assert_impl_all!(CounterOptions: Send, Sync, Copy, PartialEq);
+assert_impl_all!(LikeOptions: Send, Sync, Copy, PartialEq);
 assert_impl_all!(Environment: Send, Sync, Clone);
 assert_impl_all!(RecoveryReport: Send, Sync, Clone);
 assert_impl_all!(Stats: Send, Sync, Clone);

@@ -47,7 +47,7 @@ impl Found {
         for info in store.namespaces() {
             let namespace = (0..NAMESPACES).find(|&namespace| name(namespace) == info.name);
             let namespace = namespace.unwrap_or_else(|| panic!("nobody created {:?}", info.name));
-            assert_eq!(info.options, bounds(namespace));
+            assert_eq!(info.contents, plaudit::Contents::Counters(bounds(namespace)));
             found.namespaces.push(namespace);
             for counter in &store.existing_counters(&info.name)? {
                 let (bytes, value) = counter?;

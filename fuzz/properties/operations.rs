@@ -158,7 +158,7 @@ impl Run {
             Step::Fail { call, skip, times, kind } => {
                 let times = (*times > 0).then_some(u64::from(*times));
                 let (operation, kind, skip) = (call.operation(), kind.kind(), u64::from(*skip));
-                self.disk.fail(Fault { operation, path_contains: None, skip, times, kind });
+                self.disk.fail(Fault { operation, path_contains: None, skip, times, kind, done: false });
                 self.is_troubled = true;
             }
             Step::Fill { room } => {

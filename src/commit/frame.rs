@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use foldhash::fast::FixedState;
 
+use crate::edge::Stamp;
 use crate::log::{BodyEncoder, Record};
-use crate::shard::{NamespaceId, Pending, Shards};
-use crate::subscription::RawEvent;
+use crate::shard::{Changes, EdgeChange, EdgeState, NamespaceId, Pending, Shards};
+use crate::subscription::{RawEvent, RawEvents, RawLike};
 
 /// Encodes epochs, and remembers which slots the current segment has named already.
 #[derive(Debug, Default)]
@@ -17,7 +18,9 @@ pub(crate) struct FrameEncoder {
     named: HashMap<(NamespaceId, usize), Vec<u64>, FixedState>,
     /// Slots whose counters were removed in the encoded epoch.
     removed: Vec<(usize, NamespaceId, u32)>,
-    events: Vec<RawEvent>,
+    /// The edges of one item.
+    edges: Vec<(u128, Option<Stamp>)>,
+    events: RawEvents,
     arena: BytesMut,
     /// The changes of a group by slot: each slot with its change's place in one number, which sorts fastest.
     order: Vec<u64>,
@@ -28,23 +31,29 @@ pub(crate) struct FrameEncoder {
 impl FrameEncoder {
     /// Encodes what was collected from each shard, and with `events` also keeps it for subscribers. May be called
     /// again for the same epoch after [`FrameEncoder::forget_names`].
-    pub(crate) fn encode(&mut self, shards: &Shards, collected: &mut [Vec<Pending>], events: bool) {
+    pub(crate) fn encode(&mut self, shards: &Shards, collected: &mut [Changes], events: bool) {
         self.body.clear();
         self.removed.clear();
         self.events.clear();
-        for (stripe, changes) in collected.iter_mut().enumerate() {
+        for (stripe, Changes { counters, edges, .. }) in collected.iter_mut().enumerate() {
             // Mostly all of a shard's changes are of one namespace.
-            if !changes.is_sorted_by_key(|change| change.namespace) {
-                changes.sort_unstable_by_key(|change| change.namespace);
+            if !counters.is_sorted_by_key(|change| change.namespace) {
+                counters.sort_unstable_by_key(|change| change.namespace);
             }
-            for group in changes.chunk_by(|a, b| a.namespace == b.namespace) {
+            for group in counters.chunk_by(|a, b| a.namespace == b.namespace) {
                 self.encode_group(shards, stripe, group, events);
+            }
+            // The changes of an edge stay in their order.
+            edges.sort_by_key(|change| (change.namespace, change.slot));
+            for group in edges.chunk_by(|a, b| a.namespace == b.namespace) {
+                self.encode_likes(shards, stripe, group, events);
             }
         }
     }
 
     fn encode_group(&mut self, shards: &Shards, stripe: usize, group: &[Pending], events: bool) {
         let namespace = group[0].namespace;
+        let is_likes = events && shards.like_rules(namespace).is_some();
         let named = self.named.entry((namespace, stripe)).or_default();
         self.order.clear();
         self.order.extend(group.iter().zip(0u64..).map(|(change, place)| u64::from(change.slot) << 32 | place));
@@ -81,10 +90,55 @@ impl FrameEncoder {
             }
             if events && let Some(range) = range {
                 let (key, delta, value) = (arena.slice(range), change.delta(), change.value());
-                self.events.push(RawEvent { namespace, key, delta, value });
+                // An item is here also when its edges changed alone.
+                if delta != 0 || value.is_none() || !is_likes {
+                    self.events.counters.push(RawEvent { namespace, key, delta, value });
+                }
             }
         }
         self.body.end_group();
+    }
+
+    /// Encodes the edges of one namespace and shard: what each is at the epoch's end. Their items are in the group of
+    /// counters before, so the segment has their names.
+    fn encode_likes(&mut self, shards: &Shards, stripe: usize, group: &[EdgeChange], events: bool) {
+        let namespace = group[0].namespace;
+        let Some(rules) = shards.like_rules(namespace) else { return };
+        self.body.begin_likes(namespace, stripe as u32, rules.width);
+        for item in group.chunk_by(|a, b| a.slot == b.slot) {
+            let slot = item[0].slot;
+            let cleared = item.iter().rposition(|change| change.state == EdgeState::Cleared);
+            self.edges.clear();
+            self.edges.extend(item[cleared.map_or(0, |at| at + 1)..].iter().filter_map(|change| match change.state {
+                EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
+                EdgeState::Gone { viewer } => Some((viewer, None)),
+                EdgeState::Cleared => None,
+            }));
+            // The last of each viewer's.
+            self.edges.reverse();
+            self.edges.sort_by_key(|&(viewer, _)| viewer);
+            self.edges.dedup_by_key(|&mut (viewer, _)| viewer);
+            self.body.push_item(slot, cleared.is_some(), self.edges.iter().copied());
+            if events {
+                self.note_likes(shards, stripe, namespace, slot);
+            }
+        }
+        self.body.end_likes();
+    }
+
+    fn note_likes(&mut self, shards: &Shards, stripe: usize, namespace: NamespaceId, slot: u32) {
+        self.ends.clear();
+        self.arena.clear();
+        if shards.copy_keys(stripe, namespace, &[slot], &mut self.arena, &mut self.ends) {
+            let item = self.arena.split().freeze();
+            let liked_at = |stamp: Option<Stamp>| stamp.filter(|stamp| stamp.is_like()).map(Stamp::time_ms);
+            self.events.likes.extend(self.edges.iter().map(|&(viewer, stamp)| RawLike {
+                namespace,
+                item: item.clone(),
+                viewer,
+                liked_at_ms: liked_at(stamp),
+            }));
+        }
     }
 
     /// The encoded frame body.
@@ -93,7 +147,7 @@ impl FrameEncoder {
     }
 
     /// The events of the encoded epoch; empty unless they were asked for.
-    pub(crate) fn take_events(&mut self) -> Vec<RawEvent> {
+    pub(crate) fn take_events(&mut self) -> RawEvents {
         std::mem::take(&mut self.events)
     }
 

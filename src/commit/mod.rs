@@ -14,6 +14,7 @@
 mod frame;
 mod group;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::log::{LogWriter, OpenSegment, Reserve};
 use crate::manifest::{Manifest, ManifestFile, UpdateFailure};
 use crate::options::Durability;
-use crate::shard::{Pending, Shards};
+use crate::shard::{Changes, Position, RemovedEdges, Shards};
 use crate::stats::Meter;
 use crate::subscription::Subscribers;
 
@@ -107,14 +108,16 @@ pub(crate) struct Committer {
     window: Duration,
     state: State,
     /// By shard: the changes of the sealed epoch.
-    collected: Vec<Vec<Pending>>,
+    collected: Vec<Changes>,
     encoder: FrameEncoder,
+    /// Removed items whose viewers were not all told yet, each with its shard and how far that has come.
+    untold: VecDeque<(usize, RemovedEdges, Option<Position>)>,
     last_seal: Duration,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Shared, log: LogWriter, durability: Durability, window: Duration) -> Self {
-        let collected = vec![Vec::new(); shared.shards.count()];
+        let collected = (0..shared.shards.count()).map(|_| Changes::default()).collect();
         Self {
             log,
             durability,
@@ -122,6 +125,7 @@ impl Committer {
             state: State::Gathering { since: None },
             collected,
             encoder: FrameEncoder::default(),
+            untold: VecDeque::new(),
             last_seal: Duration::ZERO,
             shared,
         }
@@ -136,7 +140,13 @@ impl Committer {
                 Step::Stopped
             }
             _ if self.shared.shards.is_halted() => Step::Stopped,
-            State::Gathering { since } => self.gather(since, now),
+            State::Gathering { since } => {
+                let untold = self.tell_removed();
+                match self.gather(since, now) {
+                    Step::Idle | Step::Gather(_) if untold => Step::Again,
+                    step => step,
+                }
+            }
             // No longer than a pause is, also by a clock that has gone back.
             State::Writing { retry_at, .. } if now < retry_at => Step::Retry((retry_at - now).min(RETRY_AFTER)),
             State::Writing { epoch, time_ms, .. } => self.write(epoch, time_ms),
@@ -179,9 +189,30 @@ impl Committer {
             self.encoder.forget_names();
             self.encoder.encode(&self.shared.shards, &mut self.collected, events);
         }
+        self.tell_viewers();
         self.encoder.release_removed(&self.shared.shards);
         self.state = State::Writing { epoch, time_ms: self.shared.clock.wall_ms(), retry_at: Duration::ZERO };
         Step::Again
+    }
+
+    /// Brings the viewers' side of likes up to the sealed epoch.
+    fn tell_viewers(&mut self) {
+        for (stripe, changes) in self.collected.iter_mut().enumerate() {
+            self.shared.shards.tell_viewers(stripe, &changes.edges);
+            self.untold.extend(changes.removed.drain(..).map(|removed| (stripe, removed, None)));
+        }
+    }
+
+    /// Tells some of the viewers of items that were removed, which may have been many; whether there are more. Nobody
+    /// waits for it: a viewer's list looks each item up.
+    fn tell_removed(&mut self) -> bool {
+        if let Some((stripe, removed, from)) = self.untold.pop_front() {
+            let next = self.shared.shards.tell_removed(stripe, &removed, from);
+            if next.is_some() {
+                self.untold.push_front((stripe, removed, next));
+            }
+        }
+        !self.untold.is_empty()
     }
 
     fn write(&mut self, epoch: u64, time_ms: u64) -> Step {

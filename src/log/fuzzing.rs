@@ -4,10 +4,11 @@ use std::path::Path;
 
 use arbitrary::Unstructured;
 
-use super::body::{BodyEncoder, Record, decode_body};
+use super::body::{BodyEncoder, Group, Record, decode_body};
 use super::format::repair::{Repaired, repair_frames, repair_segment};
 use super::format::{ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Place, frame_header_verifies, frame_len};
 use super::reader::{Expected, Position, SegmentEnd, read_segment};
+use crate::edge::Content;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
@@ -46,14 +47,11 @@ fn check_frames(bytes: &[u8]) {
     }
 }
 
-/// A record with the namespace and the shard that it is of.
-type Placed<'a> = (u16, u32, Record<'a>);
-
 /// The records of a body, encoded again, come back.
 fn check_body(body: &[u8]) {
     let mut records = Vec::new();
-    let read = decode_body(body, |namespace, shard, record| {
-        records.push((namespace, shard, record));
+    let read = decode_body(body, |group, record| {
+        records.push((group, record));
         Ok(())
     });
     assert!(records.len() <= body.len(), "a record takes a byte at least");
@@ -61,41 +59,54 @@ fn check_body(body: &[u8]) {
         return assert!(malformed.offset <= body.len());
     }
     let mut encoder = BodyEncoder::default();
-    for group in groups(&records) {
-        let mut group = group.to_vec();
-        group.sort_by_key(|(.., record)| record.slot());
-        encoder.begin_group(group[0].0, group[0].1);
-        group.iter().for_each(|(.., record)| encoder.push(*record));
-        encoder.end_group();
-    }
+    groups(&records).into_iter().for_each(|group| encode(&mut encoder, group));
     let mut again = Vec::new();
-    let read = decode_body(encoder.as_bytes(), |namespace, shard, record| {
-        again.push((namespace, shard, record));
+    let read = decode_body(encoder.as_bytes(), |group, record| {
+        again.push((group, record));
         Ok(())
     });
     assert_eq!((read, again.len()), (Ok(()), records.len()));
     assert!(again == records, "the records of a body that was encoded again are the same");
 }
 
-/// Cuts records where an encoder has to begin a group: at another shard, where a kind comes back, and where a slot
-/// does.
-fn groups<'a, 'b>(records: &'a [Placed<'b>]) -> Vec<&'a [Placed<'b>]> {
-    let kind = |record: &Record<'_>| match record {
-        Record::Set { .. } => 0,
-        Record::NamedSet { .. } => 1,
-        Record::Removed { .. } => 2,
-        Record::NamedRemoved { .. } => 3,
-    };
+fn encode(encoder: &mut BodyEncoder, records: &[(Group, Record<'_>)]) {
+    let Group { namespace, shard, kind } = records[0].0;
+    match kind {
+        Content::Counters => {
+            let mut by_slot = records.to_vec();
+            by_slot.sort_by_key(|(_, record)| record.slot());
+            encoder.begin_group(namespace, shard);
+            by_slot.iter().for_each(|(_, record)| encoder.push(*record));
+            encoder.end_group();
+        }
+        Content::Edges(width) => {
+            encoder.begin_likes(namespace, shard, width);
+            for item in records.chunk_by(|(_, a), (_, b)| a.slot() == b.slot()) {
+                let cleared = matches!(item[0].1, Record::Cleared { .. });
+                let edges = item.iter().filter_map(|(_, record)| match *record {
+                    Record::Edge { viewer, stamp, .. } => Some((viewer, stamp)),
+                    _ => None,
+                });
+                encoder.push_item(item[0].1.slot(), cleared, edges);
+            }
+            encoder.end_likes();
+        }
+    }
+}
+
+/// Cuts records where an encoder has to begin a group: at another shard or content, and where what one group has in
+/// order is not.
+fn groups<'a, 'b>(records: &'a [(Group, Record<'b>)]) -> Vec<&'a [(Group, Record<'b>)]> {
     let mut slots = std::collections::HashSet::new();
     let mut groups = Vec::new();
     let mut start = 0;
-    for (at, (namespace, shard, record)) in records.iter().enumerate() {
+    for (at, (group, record)) in records.iter().enumerate() {
         let goes_on = at.checked_sub(1).is_some_and(|before| {
-            let (namespace_before, shard_before, before) = &records[before];
-            (namespace_before, shard_before) == (namespace, shard)
-                && (kind(before), before.slot()) < (kind(record), record.slot())
+            let (group_before, before) = &records[before];
+            group_before == group && follows(before, record)
         });
-        let is_new = slots.insert(record.slot());
+        // A group has a counter in one of its lists, and an item with all its edges.
+        let is_new = group.kind != Content::Counters || slots.insert(record.slot());
         if at > start && !(goes_on && is_new) {
             groups.push(&records[start..at]);
             start = at;
@@ -104,6 +115,19 @@ fn groups<'a, 'b>(records: &'a [Placed<'b>]) -> Vec<&'a [Placed<'b>]> {
     }
     groups.extend((start < records.len()).then(|| &records[start..]));
     groups
+}
+
+/// Whether a group can have one record right behind another.
+fn follows(before: &Record<'_>, record: &Record<'_>) -> bool {
+    let list = |record: &Record<'_>| match record {
+        Record::Set { .. } => 0,
+        Record::NamedSet { .. } => 1,
+        Record::Removed { .. } => 2,
+        Record::NamedRemoved { .. } => 3,
+        Record::Cleared { .. } | Record::Edge { .. } => 4,
+    };
+    let is_of_same_item = before.slot() == record.slot() && matches!(record, Record::Edge { .. });
+    (list(before), before.slot()) < (list(record), record.slot()) || is_of_same_item
 }
 
 /// Reads the bytes as a segment: as they are; with the right checksums; and with one byte damaged after that.

@@ -22,7 +22,7 @@ pub(crate) mod fuzzing;
 mod reader;
 mod writer;
 
-pub(crate) use body::{BodyEncoder, Record, decode_body};
+pub(crate) use body::{BodyEncoder, Group, Record, decode_body};
 pub(crate) use reader::{Expected, FrameView, Position, SegmentEnd, read_segment, read_segment_header};
 pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment, Reserve};
 

@@ -238,7 +238,7 @@ impl LogWriter {
         self.chain = written.chain;
         self.last_epoch = written.epoch;
         if let Some(before) = self.superseded.take() {
-            // Only gives back room that will not be used: the reader takes either length.
+            // Only gives back room that will not be used: the reader takes either length, so that it may fail.
             let _ = before.file.truncate(before.end);
         }
         Ok(())
@@ -308,7 +308,8 @@ impl LogWriter {
     }
 
     /// Makes sure that a frame that was begun and not synced does not verify, before the log goes on in another
-    /// segment without it.
+    /// segment without it. Only the seal of a close comes to that: when its write finds no room the store stays open,
+    /// and a compaction or a large epoch may need a new segment. An epoch is written again where it was begun.
     fn retract(&mut self) -> Result<()> {
         let Some(segment) = self.segment.as_mut().filter(|segment| segment.dirty) else { return Ok(()) };
         let Segment { file, path, end, .. } = segment;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{BODY_AT, CHECKSUM_BYTES, LENGTH_AT, MAGIC, Manifest, VERSION, VERSION_AT, check_name};
 use crate::error::Error;
+use crate::limits::MAX_TIME_MS;
 
 /// Reads the bytes as a manifest, as they are and with the right length and checksum.
 pub fn manifest(data: &[u8]) {
@@ -26,7 +27,8 @@ fn check(bytes: &[u8]) {
     let (mut ids, mut names) = (HashSet::new(), HashSet::new());
     for namespace in &manifest.namespaces {
         check_name(&namespace.name).expect("a namespace has a name");
-        namespace.options.validate().expect("a namespace has bounds");
+        namespace.kind.validate().expect("a namespace has options");
+        assert!(namespace.kind.newest_ms().is_none_or(|newest_ms| newest_ms <= MAX_TIME_MS));
         assert!(ids.insert(namespace.id) && names.insert(&namespace.name), "a namespace is there once");
     }
 }

@@ -1,5 +1,6 @@
 //! Several changes in one epoch, whole or not at all.
 
+use super::likes::{LikeEvent, Liked};
 use super::table::Table;
 use super::{Change, NUMBER, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
 use crate::options::CounterOptions;
@@ -10,8 +11,18 @@ use crate::sync::MutexGuard;
 pub(crate) struct BatchChange<'a> {
     pub(crate) namespace: NamespaceId,
     pub(crate) key: &'a [u8],
-    pub(crate) change: Change,
-    pub(crate) bounds: &'a CounterOptions,
+    pub(crate) operation: Operation<'a>,
+}
+
+/// What a change of a batch does to its counter or item.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Operation<'a> {
+    /// A change of a counter.
+    Count { change: Change, bounds: &'a CounterOptions },
+    /// A like or an unlike.
+    Like(LikeEvent),
+    /// Adds to a counter what another change of the batch did to its own. Applied after all that are not of this kind.
+    Tally { of: usize, bounds: &'a CounterOptions },
 }
 
 /// What one change of a batch did.
@@ -35,9 +46,22 @@ struct Done {
     /// Which of the guards.
     guard: u32,
     namespace: NamespaceId,
-    touched: Touched,
+    did: Did,
     /// Whether the change took a new slot.
     inserted: bool,
+}
+
+enum Did {
+    Count(Touched),
+    Like(Liked),
+}
+
+impl Did {
+    fn touched(&self) -> &Touched {
+        match self {
+            Self::Count(touched) | Self::Like(Liked { touched, .. }) => touched,
+        }
+    }
 }
 
 impl Shards {
@@ -64,13 +88,18 @@ impl Shards {
             shard.open_buffer(epoch);
         }
         let mut done = Vec::with_capacity(changes.len());
-        if let Err(refused) = self.change_all(changes, &route, &mut guards, &mut done, outcomes) {
-            self.undo(&mut guards, &done);
-            return Err(refused);
+        for tallies in [false, true] {
+            if let Err(refused) = self.change_all(changes, &route, tallies, &mut guards, &mut done, outcomes) {
+                self.undo(&mut guards, &done);
+                return Err(refused);
+            }
         }
         let changed = !done.is_empty();
-        for Done { guard, namespace, touched, .. } in done {
-            guards[guard as usize].note(namespace, touched);
+        for Done { guard, namespace, did, .. } in done {
+            match did {
+                Did::Count(touched) => guards[guard as usize].note(namespace, touched),
+                Did::Like(liked) => guards[guard as usize].note_like(namespace, &liked),
+            }
         }
         // A batch that changed nothing may have seen what the open epoch did.
         let epoch = if changed { epoch } else { self.newest_epoch() };
@@ -97,10 +126,12 @@ impl Shards {
         route.chunk_by(|a, b| a.stripe == b.stripe).map(|run| self.lock(run[0].stripe as usize)).collect()
     }
 
+    /// Applies the changes that are tallies, or all others.
     fn change_all(
         &self,
         changes: &[BatchChange<'_>],
         route: &[Routed],
+        tallies: bool,
         guards: &mut [MutexGuard<'_, Shard>],
         done: &mut Vec<Done>,
         outcomes: &mut [BatchOutcome],
@@ -109,28 +140,58 @@ impl Shards {
             let shard = &mut guards[guard as usize];
             for routed in run {
                 let index = routed.index as usize;
-                let BatchChange { namespace, key, change, bounds } = changes[index];
+                let BatchChange { namespace, operation, .. } = changes[index];
+                if matches!(operation, Operation::Tally { .. }) != tallies {
+                    continue;
+                }
                 let slots = shard.table(namespace).map_or(0, Table::used);
-                let touched = shard
-                    .change(namespace, routed.hash, key, change, bounds, &self.hasher)
+                let did = self
+                    .change_one(shard, &changes[index], routed.hash, outcomes)
                     .map_err(|refusal| (index, refusal))?;
+                let touched = did.touched();
                 let changed = touched.before != touched.after;
                 let (previous, value) = (touched.before.unwrap_or(0), touched.after.unwrap_or(0));
                 outcomes[index] = BatchOutcome { previous, value, changed };
-                if changed {
+                if changed || matches!(&did, Did::Like(liked) if liked.after.is_some()) {
                     let inserted = shard.table(namespace).map_or(0, Table::used) > slots;
-                    done.push(Done { guard, namespace, touched, inserted });
+                    done.push(Done { guard, namespace, did, inserted });
                 }
             }
         }
         Ok(())
     }
 
+    fn change_one(
+        &self,
+        shard: &mut Shard,
+        change: &BatchChange<'_>,
+        hash: u64,
+        outcomes: &[BatchOutcome],
+    ) -> Result<Did, Refusal> {
+        let &BatchChange { namespace, key, operation } = change;
+        let (change, bounds) = match operation {
+            Operation::Count { change, bounds } => (change, bounds),
+            Operation::Like(event) => return shard.like(namespace, hash, key, &event, &self.hasher).map(Did::Like),
+            Operation::Tally { of, bounds } => {
+                let BatchOutcome { previous, value, .. } = outcomes[of];
+                let delta = value.checked_sub(previous).ok_or(Refusal::Overflow { value, delta: previous })?;
+                if delta == 0 {
+                    return Ok(Did::Count(Touched { slot: None, before: None, after: None }));
+                }
+                (Change::Add(delta), bounds)
+            }
+        };
+        shard.change(namespace, hash, key, change, bounds, &self.hasher).map(Did::Count)
+    }
+
     /// Takes back what [`Shards::change_all`] did, last change first. The epoch's buffers know nothing of it yet.
     fn undo(&self, guards: &mut [MutexGuard<'_, Shard>], done: &[Done]) {
-        for Done { guard, namespace, touched, inserted } in done.iter().rev() {
-            let table = guards[*guard as usize].table_mut(*namespace);
-            let (Ok(table), Some(slot)) = (table, touched.slot) else { continue };
+        for Done { guard, namespace, did, inserted } in done.iter().rev() {
+            let (shard, touched) = (&mut guards[*guard as usize], did.touched());
+            if let Did::Like(liked) = did {
+                shard.undo_like(*namespace, liked, &self.hasher);
+            }
+            let (Ok(table), Some(slot)) = (shard.table_mut(*namespace), touched.slot) else { continue };
             if *inserted {
                 table.release(slot, |key| hash_key(&self.hasher, key));
             } else {

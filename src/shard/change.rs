@@ -27,6 +27,11 @@ pub(crate) enum Refusal {
     OutOfBounds {
         value: i64,
     },
+    /// The event is from before this time, and unlikes of then are forgotten.
+    TooOld {
+        time_ms: u64,
+        oldest_ms: u64,
+    },
 }
 
 /// The value after `change`, `None` for an absent counter, given the value before.

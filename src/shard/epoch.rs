@@ -1,5 +1,6 @@
 //! The changes of one epoch in one shard: each changed counter once.
 
+use super::likes::{EdgeChange, EdgeState, RemovedEdges};
 use super::table::Table;
 use super::{NamespaceId, Touched};
 
@@ -30,20 +31,51 @@ impl Pending {
     }
 }
 
-/// A dense list of changes. Each entry of a table holds a position in it as a hint (a sparse set, Briggs and
-/// Torczon 1993): the hint is right if and only if the list has the entry's own slot there. So coalescing is one
-/// compare and one store, and sealing an epoch has no entry to reset.
+/// What an epoch changed in a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Each changed counter once, also an item whose edges changed while its count stayed.
+    pub(crate) counters: Vec<Pending>,
+    /// Of edges, in the order in which they changed. One may be there several times.
+    pub(crate) edges: Vec<EdgeChange>,
+    /// The edges of items that were removed.
+    pub(crate) removed: Vec<RemovedEdges>,
+}
+
+impl Changes {
+    /// Whether nothing changed. No edge changes without its item.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.counters.clear();
+        self.edges.clear();
+        self.removed.clear();
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.counters.capacity() * size_of::<Pending>() + self.edges.capacity() * size_of::<EdgeChange>()
+    }
+}
+
+/// The changes, with a dense list of counters. Each entry of a table holds a position in it as a hint (a sparse set,
+/// Briggs and Torczon 1993): the hint is right if and only if the list has the entry's own slot there. So coalescing
+/// is one compare and one store, and sealing an epoch has no entry to reset.
 #[derive(Debug, Default)]
 pub(super) struct EpochBuffer {
     pub(super) epoch: u64,
-    pub(super) pending: Vec<Pending>,
+    pub(super) changes: Changes,
 }
 
 impl EpochBuffer {
     /// Whether position `mark` is this slot's.
     #[inline]
     pub(super) fn holds(&self, mark: u32, namespace: NamespaceId, slot: u32) -> bool {
-        self.pending.get(mark as usize).is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
+        self.changes
+            .counters
+            .get(mark as usize)
+            .is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
     }
 
     /// Notes what was done to a counter. A change without a slot is of nothing that is stored.
@@ -52,16 +84,28 @@ impl EpochBuffer {
         let Some(slot) = touched.slot else { return };
         let (value, live) = (touched.after.unwrap_or(0), touched.after.is_some());
         let mark = table.mark(slot);
-        match self.pending.get_mut(*mark as usize) {
+        let counters = &mut self.changes.counters;
+        match counters.get_mut(*mark as usize) {
             Some(pending) if pending.slot == slot && pending.namespace == namespace => {
                 pending.value = value;
                 pending.live = live;
             }
             _ => {
                 // Four billion changes of 24 bytes do not fit the memory of one shard.
-                *mark = self.pending.len() as u32;
+                *mark = counters.len() as u32;
                 let before = touched.before.unwrap_or(0);
-                self.pending.push(Pending { value, before, slot, namespace, live });
+                counters.push(Pending { value, before, slot, namespace, live });
+            }
+        }
+    }
+
+    /// Adds the slots of a namespace where an edge of the viewer changed in this epoch, each that is not there yet.
+    pub(super) fn slots_of(&self, namespace: NamespaceId, viewer: u128, slots: &mut Vec<u32>) {
+        for change in self.changes.edges.iter().filter(|change| change.namespace == namespace) {
+            if matches!(change.state, EdgeState::Is { viewer: found, .. } if found == viewer)
+                && !slots.contains(&change.slot)
+            {
+                slots.push(change.slot);
             }
         }
     }

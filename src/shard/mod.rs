@@ -21,15 +21,18 @@
 
 mod batch;
 mod change;
+mod edges;
 mod entry;
 mod epoch;
 mod index;
+mod likes;
 mod table;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 use foldhash::fast::FixedState;
@@ -37,13 +40,16 @@ use foldhash::fast::FixedState;
 use crate::options::CounterOptions;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
-pub(crate) use batch::{BatchChange, BatchOutcome};
+pub(crate) use batch::{BatchChange, BatchOutcome, Operation};
 pub(crate) use change::{Change, Refusal};
-pub(crate) use epoch::Pending;
+pub(crate) use edges::Position;
+pub(crate) use epoch::{Changes, Pending};
+pub(crate) use likes::{Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, When};
 pub(crate) use walk::{Chunk, Place};
 
 use change::evaluate;
 use epoch::EpochBuffer;
+use likes::{LikeTable, Viewers};
 use table::Table;
 
 /// The number of a namespace. Never used twice in a store's life.
@@ -69,6 +75,7 @@ const TAG_BITS: u32 = 7;
 pub(crate) struct Shards {
     stripes: Box<[CachePadded<Mutex<Shard>>]>,
     epoch: CachePadded<AtomicU64>,
+    viewers: Viewers,
     hasher: FixedState,
 }
 
@@ -79,8 +86,8 @@ struct Shard {
     tables: Vec<Option<Box<Table>>>,
     open: EpochBuffer,
     sealed: Option<EpochBuffer>,
-    /// An empty buffer with room, for the next epoch.
-    spare: Vec<Pending>,
+    /// Empty lists with room, for the next epoch.
+    spare: Changes,
 }
 
 /// What a change did.
@@ -102,10 +109,12 @@ impl Shards {
     /// Empty shards in epoch 1. `seed` keeps key hashes from being predictable, and stays the same
     /// over a store's life, so that a snapshot's order suits the shards it is loaded into.
     pub(crate) fn new(count: usize, seed: u64) -> Self {
+        let hasher = || FixedState::with_seed(seed);
         Self {
             stripes: (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect(),
             epoch: CachePadded::new(AtomicU64::new(1)),
-            hasher: FixedState::with_seed(seed),
+            viewers: Viewers::new(count, hasher()),
+            hasher: hasher(),
         }
     }
 
@@ -141,21 +150,34 @@ impl Shards {
         let hash = self.hash(key);
         let mut guard = self.lock(self.stripe_of(hash));
         let shard = &mut *guard;
-        let word = self.enter()?;
-        let open = word & NUMBER;
-        shard.open_buffer(open);
+        let word = self.open(shard)?;
         let touched = shard.change(namespace, hash, key, change, bounds, &self.hasher)?;
-        let Touched { slot, before, after } = touched;
-        let changed = before != after;
+        let changed = touched.before != touched.after;
         if changed {
             shard.note(namespace, touched);
         }
+        Ok(self.answer(shard, namespace, word, touched, changed))
+    }
+
+    /// Opens a shard's buffer of the open epoch, and returns the epoch word. Under the shard's lock.
+    #[inline]
+    fn open(&self, shard: &mut Shard) -> Result<u64, Refusal> {
+        let word = self.enter()?;
+        shard.open_buffer(word & NUMBER);
+        Ok(word)
+    }
+
+    /// What a change did, as its caller is told. `noted`: whether the open epoch has something of it.
+    #[inline]
+    fn answer(&self, shard: &mut Shard, namespace: NamespaceId, word: u64, touched: Touched, noted: bool) -> Applied {
+        let Touched { slot, before, after } = touched;
         // What was only seen is older than the open epoch, unless that has it too; the one before may still be on
         // its way to the disk.
-        let newest = changed || slot.is_some_and(|slot| shard.is_pending(namespace, slot));
-        let epoch = if newest { open } else { open - 1 };
-        let first = changed && self.mark_dirty(word);
-        Ok(Applied { previous: before.unwrap_or(0), value: after.unwrap_or(0), changed, epoch, first })
+        let newest = noted || slot.is_some_and(|slot| shard.is_pending(namespace, slot));
+        let epoch = if newest { word & NUMBER } else { (word & NUMBER) - 1 };
+        let first = noted && self.mark_dirty(word);
+        let changed = before != after;
+        Applied { previous: before.unwrap_or(0), value: after.unwrap_or(0), changed, epoch, first }
     }
 
     /// The epoch word, unless changes are refused. Read under a stripe's lock.
@@ -248,26 +270,31 @@ impl Shards {
     }
 
     /// Takes every change of `epoch` and before. `out[n]` becomes what shard `n` had; the buffers in it are used
-    /// again. Returns the number of changes.
-    pub(crate) fn collect(&self, epoch: u64, out: &mut [Vec<Pending>]) -> usize {
+    /// again. Returns the number of changed counters.
+    pub(crate) fn collect(&self, epoch: u64, out: &mut [Changes]) -> usize {
         let mut changes = 0;
         for (stripe, out) in self.stripes.iter().zip(out) {
             out.clear();
             stripe.lock().take_sealed(epoch, out);
-            changes += out.len();
+            changes += out.counters.len();
         }
         changes
     }
 
-    /// Gives a namespace its place in every shard. Its counters are those that are added after.
-    pub(crate) fn add_namespace(&self, namespace: NamespaceId) {
+    /// Gives a namespace its place in every shard, one of likes with its rules. Its counters are those that are added
+    /// after.
+    pub(crate) fn add_namespace(&self, namespace: NamespaceId, rules: Option<LikeRules>) {
+        let rules = rules.map(Arc::new);
+        if rules.is_some() {
+            self.viewers.add_namespace(namespace);
+        }
         for stripe in &self.stripes {
             let mut shard = stripe.lock();
             let index = usize::from(namespace);
             if shard.tables.len() <= index {
                 shard.tables.resize_with(index + 1, || None);
             }
-            shard.tables[index].get_or_insert_default();
+            shard.tables[index].get_or_insert_with(|| Box::new(Table::new(rules.clone().map(LikeTable::new))));
         }
     }
 
@@ -281,6 +308,7 @@ impl Shards {
             // Outside the lock: giving back a large table takes long.
             drop(table);
         }
+        self.viewers.drop_namespace(namespace);
     }
 
     /// Live counters of a namespace.
@@ -301,11 +329,11 @@ impl Shards {
                 counters += table.len();
                 bytes += size_of::<Table>() + table.memory_bytes();
             }
-            let sealed = shard.sealed.as_ref().map_or(0, |sealed| sealed.pending.capacity());
-            let pending = shard.open.pending.capacity() + sealed + shard.spare.capacity();
-            bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>() + pending * size_of::<Pending>();
+            let sealed = shard.sealed.as_ref().map_or(0, |sealed| sealed.changes.memory_bytes());
+            bytes += shard.open.changes.memory_bytes() + sealed + shard.spare.memory_bytes();
+            bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>();
         }
-        (counters as u64, bytes as u64)
+        (counters as u64, (bytes + self.viewers.memory_bytes()) as u64)
     }
 }
 
@@ -375,8 +403,8 @@ impl Shard {
 
     #[cold]
     fn turn_over(&mut self, epoch: u64) {
-        if !self.open.pending.is_empty() {
-            let next = EpochBuffer { epoch, pending: std::mem::take(&mut self.spare) };
+        if !self.open.changes.is_empty() {
+            let next = EpochBuffer { epoch, changes: std::mem::take(&mut self.spare) };
             self.sealed = Some(std::mem::replace(&mut self.open, next));
         }
         self.open.epoch = epoch;
@@ -391,11 +419,11 @@ impl Shard {
     }
 
     /// Moves the changes of `epoch` and before into `out`, which is empty.
-    fn take_sealed(&mut self, epoch: u64, out: &mut Vec<Pending>) {
+    fn take_sealed(&mut self, epoch: u64, out: &mut Changes) {
         if let Some(sealed) = self.sealed.take() {
-            self.spare = std::mem::replace(out, sealed.pending);
+            self.spare = std::mem::replace(out, sealed.changes);
         } else if self.open.epoch <= epoch {
-            std::mem::swap(&mut self.open.pending, out);
+            std::mem::swap(&mut self.open.changes, out);
         }
     }
 

@@ -3,8 +3,12 @@
 //! A counter keeps its slot for as long as it exists, so that a snapshot can walk the slab in short steps while
 //! it changes, and the log can name a counter by its slot.
 
+use foldhash::fast::FixedState;
+
 use super::entry::{Entry, SpilledKeys};
 use super::index::Index;
+use super::likes::{Edges, LikeTable};
+use crate::edge::Stamp;
 
 /// Slot numbers are `u32`; one is left out so that a count of slots fits too.
 const MAX_SLOTS: usize = u32::MAX as usize;
@@ -16,9 +20,38 @@ pub(super) struct Table {
     free: Vec<u32>,
     keys: SpilledKeys,
     live: usize,
+    /// The edges of the items, in a namespace of likes.
+    likes: Option<LikeTable>,
 }
 
 impl Table {
+    pub(super) fn new(likes: Option<LikeTable>) -> Self {
+        Self { likes, ..Self::default() }
+    }
+
+    /// The edges of the items; `None` in a namespace of counters.
+    #[inline]
+    pub(super) fn likes(&self) -> Option<&LikeTable> {
+        self.likes.as_ref()
+    }
+
+    /// Sets or removes the edge of a viewer to the item in a slot, and returns what it was.
+    #[inline]
+    pub(super) fn set_edge(
+        &mut self,
+        slot: u32,
+        viewer: u128,
+        stamp: Option<Stamp>,
+        hasher: &FixedState,
+    ) -> Option<Stamp> {
+        self.likes.as_mut()?.set(slot, viewer, stamp, hasher)
+    }
+
+    /// Takes all edges of the item in a slot; `None` when it has none.
+    pub(super) fn take_edges(&mut self, slot: u32) -> Option<Box<dyn Edges>> {
+        self.likes.as_mut()?.take(slot)
+    }
+
     /// The slot of a key that is live, or removed and not released yet.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
@@ -127,6 +160,7 @@ impl Table {
             + self.entries.capacity() * size_of::<Entry>()
             + self.free.capacity() * size_of::<u32>()
             + self.keys.memory_bytes()
+            + self.likes.as_ref().map_or(0, LikeTable::memory_bytes)
     }
 }
 

@@ -10,8 +10,8 @@ const LOW: CounterOptions = CounterOptions { min: 0, max: 5, at_bound: AtBound::
 
 fn shards(count: usize) -> Shards {
     let shards = Shards::new(count, 42);
-    shards.add_namespace(0);
-    shards.add_namespace(1);
+    shards.add_namespace(0, None);
+    shards.add_namespace(1, None);
     shards
 }
 
@@ -29,13 +29,17 @@ fn state(shards: &Shards) -> State {
     state
 }
 
+fn no_changes(shards: &Shards) -> Vec<Changes> {
+    (0..shards.count()).map(|_| Changes::default()).collect()
+}
+
 /// What the committer does with an epoch: takes it, reads the keys, releases removed slots. Applies it to `state` as
 /// replay does.
 fn commit(shards: &Shards, state: &mut State) -> u64 {
     let epoch = shards.advance();
-    let mut collected = vec![Vec::new(); shards.count()];
+    let mut collected = no_changes(shards);
     shards.collect(epoch, &mut collected);
-    for (stripe, changes) in collected.iter().enumerate() {
+    for (stripe, Changes { counters: changes, .. }) in collected.iter().enumerate() {
         for change in changes {
             let (mut arena, mut ends) = (BytesMut::new(), Vec::new());
             assert!(shards.copy_keys(stripe, change.namespace, &[change.slot], &mut arena, &mut ends));
@@ -115,11 +119,11 @@ fn an_epoch_keeps_its_values_when_the_next_one_changes_them() {
     let epoch = shards.advance();
     shards.apply(0, b"key", Change::Add(1), &FREE).unwrap();
     shards.apply(0, b"new", Change::Add(1), &FREE).unwrap();
-    let mut collected = vec![Vec::new()];
+    let mut collected = no_changes(&shards);
     assert_eq!(shards.collect(epoch, &mut collected), 1);
-    assert_eq!(collected[0][0].value(), Some(1));
+    assert_eq!(collected[0].counters[0].value(), Some(1));
     assert_eq!(shards.collect(shards.advance(), &mut collected), 2);
-    assert_eq!(collected[0][0].value(), Some(2));
+    assert_eq!(collected[0].counters[0].value(), Some(2));
 }
 
 #[test]
@@ -150,7 +154,8 @@ fn a_batch_is_in_one_epoch_or_changes_nothing() {
             .map(|key| {
                 let namespace = (random(&mut seed) % 2) as NamespaceId;
                 let bounds = if namespace == 0 { &FREE } else { &LOW };
-                BatchChange { namespace, key: key.as_bytes(), change: random_change(&mut seed), bounds }
+                let operation = Operation::Count { change: random_change(&mut seed), bounds };
+                BatchChange { namespace, key: key.as_bytes(), operation }
             })
             .collect();
         let before = state(&shards);
@@ -164,7 +169,8 @@ fn a_batch_is_in_one_epoch_or_changes_nothing() {
                     let key = (change.namespace, change.key.to_vec());
                     let old = expected.get(&key).copied();
                     assert_eq!(outcome.previous, old.unwrap_or(0));
-                    match evaluate(old, change.change, change.bounds).unwrap() {
+                    let Operation::Count { change, bounds } = change.operation else { unreachable!() };
+                    match evaluate(old, change, bounds).unwrap() {
                         Some(value) => expected.insert(key, value),
                         None => expected.remove(&key),
                     };
@@ -194,6 +200,7 @@ fn a_halted_store_refuses_and_a_dropped_namespace_is_gone() {
     shards.halt();
     assert_eq!(shards.apply(0, b"key", Change::Add(1), &FREE), Err(Refusal::Halted));
     assert_eq!(shards.get(0, b"key"), Err(Refusal::Halted));
-    let changes = [BatchChange { namespace: 0, key: b"key", change: Change::Add(1), bounds: &FREE }];
+    let operation = Operation::Count { change: Change::Add(1), bounds: &FREE };
+    let changes = [BatchChange { namespace: 0, key: b"key", operation }];
     assert_eq!(shards.apply_batch(&changes, &mut Vec::new()), Err((0, Refusal::Halted)));
 }

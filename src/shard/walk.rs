@@ -21,6 +21,20 @@ pub(crate) struct Place {
     slot: u32,
 }
 
+impl Place {
+    pub(super) fn new(stripe: usize, slot: u32) -> Self {
+        Self { stripe: stripe as u32, slot }
+    }
+
+    pub(super) fn stripe(self) -> usize {
+        self.stripe as usize
+    }
+
+    pub(super) fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
 impl Shards {
     /// Visits the live counters in the next few slots of a namespace, under one short lock hold, and returns where to
     /// go on, or `None` after the last.
@@ -111,19 +125,19 @@ impl Shards {
             None => table.insert(hash, key, 0, |key| hash_key(&self.hasher, key))?,
         };
         table.set_value(slot, value);
-        Some(Place { stripe: stripe as u32, slot })
+        Some(Place::new(stripe, slot))
     }
 
     /// Sets a counter at a place that [`Shards::load`] returned. A removed one keeps its slot until
     /// [`Shards::release_loaded`].
     pub(crate) fn load_at(&self, namespace: NamespaceId, place: Place, value: Option<i64>) {
-        if let Ok(table) = self.lock(place.stripe as usize).table_mut(namespace) {
+        if let Ok(table) = self.lock(place.stripe()).table_mut(namespace) {
             table.set_value(place.slot, value);
         }
     }
 
     /// Gives back the slot of a counter that was removed while the store was being opened, if it still is.
     pub(crate) fn release_loaded(&self, namespace: NamespaceId, place: Place) {
-        self.release_removed(place.stripe as usize, namespace, std::iter::once(place.slot));
+        self.release_removed(place.stripe(), namespace, std::iter::once(place.slot));
     }
 }

@@ -99,9 +99,9 @@ struct FileWriter {
 
 impl GenerationWriter for FileWriter {
     fn write_block(&mut self, bytes: &[u8]) -> Result<()> {
-        let block = Block::parse(bytes, self.number, self.tally.blocks)
-            .map_err(|m| Error::corrupt(&self.path, self.written, m.what))?;
-        self.tally.add(&block);
+        let refused = |malformed: Malformed| Error::corrupt(&self.path, self.written, malformed.what);
+        let block = Block::parse(bytes, self.number, self.tally.blocks).map_err(refused)?;
+        self.tally.add(&block).map_err(refused)?;
         self.index.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         self.index.extend_from_slice(&block.checksum().to_le_bytes());
         self.buffer.extend_from_slice(bytes);
@@ -118,6 +118,7 @@ impl GenerationWriter for FileWriter {
             home: HomeKind::File,
             blocks: self.tally.blocks,
             counters: self.tally.counters,
+            edges: self.tally.edges,
             bytes: self.tally.bytes,
             disk_bytes: self.written,
             digest: self.tally.digest.value(),

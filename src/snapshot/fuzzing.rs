@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::block::repair::repair_block;
-use super::block::{BlockBuilder, MAX_BLOCK_BYTES};
+use super::block::{BlockBuilder, HEADER_BYTES, MAX_BLOCK_BYTES, MAX_ITEM_BYTES};
 use super::file::repair::repair_file;
 use super::{Block, FileHome, GenerationMeta, Malformed, SnapshotHome};
+use crate::edge::{Content, Stamp};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
@@ -32,13 +33,18 @@ fn check_block(bytes: &[u8]) {
     assert_eq!(block.len(), bytes.len());
     let Ok(entries) = entries(&block).map_err(|malformed| is_within(malformed, bytes.len())) else { return };
     assert_eq!(entries.len(), block.count() as usize);
+    let edges: usize = entries.iter().map(|(_, entry)| entry.edges()).sum();
+    if let Content::Edges(width) = block.kind() {
+        assert_eq!(block.edges(), Ok(edges as u64));
+        assert!(edges * (width.bytes() + Stamp::BYTES) + HEADER_BYTES <= bytes.len());
+    }
     if entries.is_empty() {
         return;
     }
     let mut builder = BlockBuilder::new(1);
     // A builder begins a new block before this one is quite full.
-    if entries.iter().any(|(key, value)| builder.push(block.namespace(), key, *value).is_some()) {
-        return assert!(bytes.len() + 2 + crate::MAX_KEY_BYTES + 10 > MAX_BLOCK_BYTES);
+    if entries.iter().any(|(key, entry)| entry.push(&mut builder, &block, key)) {
+        return assert!(bytes.len() + MAX_ITEM_BYTES > MAX_BLOCK_BYTES);
     }
     assert_eq!(builder.finish(), Some(bytes), "a block has one encoding");
 }
@@ -47,15 +53,56 @@ fn is_within(malformed: Malformed, len: usize) {
     assert!(malformed.offset <= len as u64, "{malformed:?} of {len}");
 }
 
-type Entries = Vec<(Vec<u8>, i64)>;
+type Entries = Vec<(Vec<u8>, Entry)>;
+
+/// What a block has of a key.
+#[derive(Debug, Clone)]
+enum Entry {
+    Value(i64),
+    Edges(Vec<(u128, Stamp)>),
+}
+
+impl Entry {
+    fn edges(&self) -> usize {
+        match self {
+            Self::Value(_) => 0,
+            Self::Edges(edges) => edges.len(),
+        }
+    }
+
+    /// Whether a new block had to begin for it.
+    fn push(&self, builder: &mut BlockBuilder, block: &Block<'_>, key: &[u8]) -> bool {
+        match (self, block.kind()) {
+            (Self::Edges(edges), Content::Edges(width)) => edges
+                .iter()
+                .any(|&(viewer, stamp)| builder.push_edge(block.namespace(), width, key, viewer, stamp).is_some()),
+            (Self::Value(value), Content::Counters) => builder.push(block.namespace(), key, *value).is_some(),
+            _ => panic!("a block of one kind has entries of another"),
+        }
+    }
+}
 
 fn entries(block: &Block<'_>) -> Result<Entries, Malformed> {
     let mut entries = Entries::new();
-    block.for_each(|key, value| {
+    let mut add = |key: &[u8], entry| {
         assert!((1..=crate::MAX_KEY_BYTES).contains(&key.len()));
-        entries.push((key.to_vec(), value));
+        entries.push((key.to_vec(), entry));
         Ok::<_, Malformed>(())
-    })?;
+    };
+    match block.kind() {
+        Content::Counters => {
+            assert!(block.for_each_item(|_, _| Ok::<_, Malformed>(())).is_err(), "counters are no edges");
+            block.for_each(|key, value| add(key, Entry::Value(value)))?;
+        }
+        Content::Edges(_) => {
+            assert!(block.for_each(|_, _| Ok::<_, Malformed>(())).is_err(), "edges are no counters");
+            block.for_each_item(|key, edges| {
+                let edges: Vec<_> = edges.collect();
+                assert!(!edges.is_empty(), "an item has an edge");
+                add(key, Entry::Edges(edges))
+            })?;
+        }
+    }
     Ok(entries)
 }
 
@@ -104,8 +151,11 @@ fn repaired_generation(data: &[u8]) {
     let mut bytes = bytes.to_vec();
     let Some(meta) = repair_file(&mut bytes, 3, u64::from(blocks)) else { return };
     let whole = read(&meta, &bytes).expect("a generation that was repaired is read");
-    let counters: usize = whole.iter().filter_map(|(.., entries)| entries.as_ref().ok()).map(Vec::len).sum();
+    let sound = || whole.iter().filter_map(|(.., entries)| entries.as_ref().ok()).flatten();
+    let counters = sound().filter(|(_, entry)| entry.edges() == 0).count();
+    let edges: usize = sound().map(|(_, entry)| entry.edges()).sum();
     assert!(counters as u64 <= meta.counters);
+    assert_eq!(edges as u64, meta.edges);
     let of_another = GenerationMeta { digest: !meta.digest, ..meta };
     assert!(read(&of_another, &bytes).is_err(), "a file of the same length and another digest is noticed");
     if damage != 0 {

@@ -1,4 +1,4 @@
-//! Snapshot generations: immutable sets of checksummed blocks, each holding every counter of a moment.
+//! Snapshot generations: immutable sets of checksummed blocks, each holding every counter and like of a moment.
 //!
 //! A generation is written once, in order, under a temporary name; synced; read back and compared with
 //! what was written; and renamed into place. Only then does the caller name it in the MANIFEST, together
@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::edge::Content;
 use crate::options;
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -95,8 +96,10 @@ pub(crate) struct GenerationMeta {
     pub(crate) home: HomeKind,
     /// The number of blocks.
     pub(crate) blocks: u64,
-    /// The number of counters in them.
+    /// The number of counters in them, among them the counts of items.
     pub(crate) counters: u64,
+    /// The number of edges in them.
+    pub(crate) edges: u64,
     /// The length of all blocks together.
     pub(crate) bytes: u64,
     /// The length of all files together.
@@ -107,16 +110,17 @@ pub(crate) struct GenerationMeta {
     pub(crate) files_digest: u64,
 }
 
-const META_WORDS: usize = 7;
+const META_WORDS: usize = 8;
 
 impl GenerationMeta {
     /// The length of an encoded meta.
     pub(crate) const ENCODED_BYTES: usize = META_WORDS * size_of::<u64>() + size_of::<u8>();
 
-    /// Little-endian: number, blocks, counters, bytes, disk bytes, digest, files digest, each `u64`; home `u8`.
+    /// Little-endian: number, blocks, counters, edges, bytes, disk bytes, digest, files digest, each `u64`; home `u8`.
     pub(crate) fn encode(&self) -> [u8; Self::ENCODED_BYTES] {
-        let words =
-            [self.number, self.blocks, self.counters, self.bytes, self.disk_bytes, self.digest, self.files_digest];
+        let sizes = [self.blocks, self.counters, self.edges, self.bytes, self.disk_bytes];
+        let [blocks, counters, edges, bytes, disk_bytes] = sizes;
+        let words = [self.number, blocks, counters, edges, bytes, disk_bytes, self.digest, self.files_digest];
         let mut bytes = [0; Self::ENCODED_BYTES];
         for (field, word) in bytes.chunks_exact_mut(size_of::<u64>()).zip(words) {
             field.copy_from_slice(&word.to_le_bytes());
@@ -131,13 +135,13 @@ impl GenerationMeta {
         for (word, field) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*field);
         }
-        let [number, blocks, counters, bytes_in_blocks, disk_bytes, digest, files_digest] = words;
+        let [number, blocks, counters, edges, bytes_in_blocks, disk_bytes, digest, files_digest] = words;
         let home = match bytes[Self::ENCODED_BYTES - 1] {
             0 => HomeKind::File,
             1 => HomeKind::Sled,
             _ => return None,
         };
-        Some(Self { number, home, blocks, counters, bytes: bytes_in_blocks, disk_bytes, digest, files_digest })
+        Some(Self { number, home, blocks, counters, edges, bytes: bytes_in_blocks, disk_bytes, digest, files_digest })
     }
 }
 
@@ -198,28 +202,32 @@ impl Homes {
 struct Tally {
     blocks: u64,
     counters: u64,
+    edges: u64,
     bytes: u64,
     digest: Digest,
 }
 
 impl Tally {
     fn new(generation: u64) -> Self {
-        Self { blocks: 0, counters: 0, bytes: 0, digest: Digest::new(generation) }
+        Self { blocks: 0, counters: 0, edges: 0, bytes: 0, digest: Digest::new(generation) }
     }
 
-    fn add(&mut self, block: &Block<'_>) {
+    fn add(&mut self, block: &Block<'_>) -> Result<(), Malformed> {
+        match block.kind() {
+            Content::Counters => self.counters += u64::from(block.count()),
+            Content::Edges(_) => self.edges += block.edges()?,
+        }
         self.blocks += 1;
-        self.counters += u64::from(block.count());
         self.bytes += block.len() as u64;
         self.digest.add(block.checksum(), block.len() as u64);
+        Ok(())
     }
 
     /// Reads all of a generation, and refuses it when it is not what this tally counted.
     fn verify(&self, generation: u64, reader: &dyn GenerationReader, path: &Path) -> Result<()> {
         let mut found = Self::new(generation);
-        reader.read_blocks(0..self.blocks, &mut |_, block| {
-            found.add(block);
-            Ok(())
+        reader.read_blocks(0..self.blocks, &mut |index, block| {
+            found.add(block).map_err(|malformed| reader.corrupt_block(index, malformed))
         })?;
         if found == *self { Ok(()) } else { Err(Error::corrupt(path, 0, "not what was written is read back")) }
     }

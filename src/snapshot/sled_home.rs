@@ -123,8 +123,9 @@ struct SledWriter {
 impl GenerationWriter for SledWriter {
     fn write_block(&mut self, bytes: &[u8]) -> Result<()> {
         let index = self.tally.blocks;
-        let block = Block::parse(bytes, self.number, index).map_err(|m| Error::corrupt(&self.path, 0, m.what))?;
-        self.tally.add(&block);
+        let refused = |malformed: Malformed| Error::corrupt(&self.path, 0, malformed.what);
+        let block = Block::parse(bytes, self.number, index).map_err(refused)?;
+        self.tally.add(&block).map_err(refused)?;
         let Some(database) = &self.database else { return Err(Error::Closed) };
         database
             .call(|db| db.insert(index.to_be_bytes(), bytes).map(drop))
@@ -151,6 +152,7 @@ impl GenerationWriter for SledWriter {
             home: HomeKind::Sled,
             blocks: self.tally.blocks,
             counters: self.tally.counters,
+            edges: self.tally.edges,
             bytes: self.tally.bytes,
             disk_bytes: sums.total_len() + list.len() as u64,
             digest: self.tally.digest.value(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
+use crate::edge::{Stamp, ViewerWidth};
 use crate::storage::{Entry, RealStorage, StorageFile, StorageLock};
 
 pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -117,6 +118,53 @@ fn counters_come_back_in_every_home_and_from_every_part() {
         home.remove(2).unwrap();
         home.remove(2).unwrap();
         assert_eq!(home.list().unwrap(), [1, 3]);
+    }
+}
+
+#[test]
+fn edges_come_back_beside_counters_in_every_home() {
+    const ITEMS: u64 = 50;
+    let dir = TempDir::new().unwrap();
+    let width = ViewerWidth::Bits64;
+    let edge = |i: u64, n: u64| (u128::from(n << 20 | i), Stamp::new(i << 10 | n, n.is_multiple_of(2)));
+    for home in homes(dir.path()) {
+        let mut writer = home.create(1).unwrap();
+        let mut builder = BlockBuilder::new(1);
+        let mut edges = 0;
+        for i in 0..ITEMS {
+            builder.push(7, &key(i), i as i64).map_or(Ok(()), |block| writer.write_block(block)).unwrap();
+        }
+        for i in 0..ITEMS {
+            for n in 0..i * i {
+                let (viewer, stamp) = edge(i, n);
+                let block = builder.push_edge(7, width, &key(i), viewer, stamp);
+                block.map_or(Ok(()), |block| writer.write_block(block)).unwrap();
+                edges += 1;
+            }
+        }
+        writer.write_block(builder.finish().unwrap()).unwrap();
+        let meta = writer.finish().unwrap();
+        assert_eq!((meta.counters, meta.edges), (ITEMS, edges));
+
+        let mut expected = (0..ITEMS).flat_map(|i| (0..i * i).map(move |n| (key(i), edge(i, n))));
+        let mut counters = 0;
+        let read = home.open(&meta).unwrap().read_blocks(0..meta.blocks, &mut |_, block| {
+            let visited = match block.kind() {
+                Content::Counters => block.for_each(|found, value| {
+                    assert_eq!((block.namespace(), found, value), (7, &*key(counters), counters as i64));
+                    counters += 1;
+                    Ok::<_, Malformed>(())
+                }),
+                Content::Edges(_) => block.for_each_item(|found, edges| {
+                    edges.for_each(|edge| assert_eq!(Some((found.to_vec(), edge)), expected.next()));
+                    Ok(())
+                }),
+            };
+            visited.unwrap();
+            Ok(())
+        });
+        read.unwrap();
+        assert_eq!((counters, expected.next()), (ITEMS, None));
     }
 }
 
@@ -419,18 +467,19 @@ fn a_meta_comes_back_and_its_bytes_never_change() {
         home: HomeKind::Sled,
         blocks: 2,
         counters: 3,
-        bytes: 4,
-        disk_bytes: 5,
-        digest: 6,
-        files_digest: 7,
+        edges: 4,
+        bytes: 5,
+        disk_bytes: 6,
+        digest: 7,
+        files_digest: 8,
     };
     let bytes = meta.encode();
     let mut golden = [0; GenerationMeta::ENCODED_BYTES];
-    (0..7).for_each(|i| golden[i * 8] = i as u8 + 1);
-    golden[56] = 1;
+    (0..8).for_each(|i| golden[i * 8] = i as u8 + 1);
+    golden[64] = 1;
     assert_eq!(bytes, golden);
     assert_eq!(GenerationMeta::decode(&bytes), Some(meta));
-    golden[56] = 2;
+    golden[64] = 2;
     assert_eq!(GenerationMeta::decode(&golden), None);
 }
 

@@ -211,7 +211,26 @@ impl SimDisk {
     /// ```
     pub fn fail_calls(&self, numbers: impl RangeBounds<u64>, kind: io::ErrorKind) {
         let numbers = (numbers.start_bound().cloned(), numbers.end_bound().cloned());
-        self.lock().gate.fail_calls(numbers, kind);
+        self.lock().gate.fail_calls(numbers, kind, false);
+    }
+
+    /// Like [`fail_calls`](Self::fail_calls), but the calls are carried out whole, and only their answer is an error.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::path::Path;
+    ///
+    /// use plaudit::storage::Storage;
+    /// use plaudit::storage::sim::SimDisk;
+    ///
+    /// let disk = SimDisk::new();
+    /// disk.fail_done_calls(0..=0, ErrorKind::Other);
+    /// assert!(disk.create(Path::new("/votes")).is_err());
+    /// assert_eq!(disk.files(), [Path::new("/votes")]);
+    /// ```
+    pub fn fail_done_calls(&self, numbers: impl RangeBounds<u64>, kind: io::ErrorKind) {
+        let numbers = (numbers.start_bound().cloned(), numbers.end_bound().cloned());
+        self.lock().gate.fail_calls(numbers, kind, true);
     }
 
     /// Lets all calls succeed again.

@@ -67,6 +67,8 @@ pub enum Piece {
     Frame,
     /// The seal of a close.
     Seal,
+    /// Zeros over a seal that failed.
+    Retraction,
     /// What recovery found at the end, once more.
     Again,
 }
@@ -79,6 +81,7 @@ impl Piece {
         match (place, offset) {
             (Place::NewSegment, 0) => Some(Self::Header),
             (Place::OldSegment, _) if first => Some(Self::Again),
+            (Place::NewSegment | Place::OldSegment, _) if bytes == [0; Self::SEAL_BYTES] => Some(Self::Retraction),
             (Place::NewSegment | Place::OldSegment, _) if bytes.len() == Self::SEAL_BYTES => Some(Self::Seal),
             (Place::NewSegment | Place::OldSegment, _) => Some(Self::Frame),
             _ => None,

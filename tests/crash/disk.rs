@@ -36,10 +36,15 @@ struct Script {
     history: History,
     mutation: Option<&'static Mutation>,
     deferred: Vec<Deferred>,
+    /// Where the frames of the newest segment end so far, and those of the one before.
+    ends: [Option<FramesEnd>; 2],
     calls: u64,
     kill_at: Option<u64>,
     killed: bool,
 }
+
+/// A segment, and where its last frame ends.
+type FramesEnd = (Arc<dyn StorageFile>, u64);
 
 /// A call that was answered with `Ok` and is carried out later.
 struct Deferred(Box<dyn FnOnce() -> io::Result<()> + Send>);
@@ -127,6 +132,12 @@ impl Process {
             }
         }
         let deferring = !script.deferred.is_empty();
+        if mutation.cuts(call, &script.history)
+            && let Some((file, end)) = script.ends[1].take()
+        {
+            file.truncate(end)?;
+            script.keep_moment(&self.disk, None);
+        }
         let fate = mutation.fate(call, &script.history, deferring);
         script.history.note(call);
         Ok(fate)
@@ -153,6 +164,16 @@ impl Process {
     ) -> io::Result<()> {
         let disk = self.disk.clone();
         self.make(call, move || action(&disk))
+    }
+
+    /// Notes where the frames of a segment end.
+    fn note_piece(&self, piece: Option<Piece>, file: &Arc<dyn StorageFile>, end: u64) {
+        let ends = &mut self.script().ends;
+        match piece {
+            Some(Piece::Header) => *ends = [None, ends[0].take()],
+            Some(Piece::Frame | Piece::Again) => ends[0] = Some((Arc::clone(file), end)),
+            _ => {}
+        }
     }
 
     fn file(&self, file: Box<dyn StorageFile>, path: &Path) -> Box<dyn StorageFile> {
@@ -261,7 +282,9 @@ impl StorageFile for ProcessFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let first = !self.written.swap(true, Ordering::Relaxed);
         let piece = Piece::of(self.place, bytes, offset, first);
-        match self.process.admit(self.call(Operation::Write, piece))? {
+        let fate = self.process.admit(self.call(Operation::Write, piece))?;
+        self.process.note_piece(piece, &self.file, offset + bytes.len() as u64);
+        match fate {
             Fate::Done => self.file.write_all_at(bytes, offset),
             Fate::LeftOut | Fate::PutOff => Ok(()),
             Fate::Interrupted => {

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use disk::Moment;
 use images::{Counts, examine};
-use mutations::{MUTATIONS, Mutation};
+use mutations::{MUTATIONS, Mutation, NOT_NEEDED};
 use support::World;
 use workload::record;
 
@@ -99,18 +99,18 @@ fn a_power_cut_at_any_moment_loses_and_doubles_nothing() {
 /// How many images a broken rule may take to be noticed.
 const MOST_IMAGES_UNNOTICED: u64 = 20_000;
 
-/// The images that it took to notice that a rule is broken, and what was wrong; `None` when nothing was.
-fn notice(mutation: &'static Mutation) -> Option<(u64, u64, String)> {
+/// The images that it took to notice that a rule is broken, and what was wrong; `None` when nothing was in `most`.
+fn notice(mutation: &'static Mutation, most: u64) -> Option<(u64, u64, String)> {
     let mut images = 0;
     for seed in 0.. {
-        let (counts, result) = run(seed, Some(mutation), MOST_IMAGES_UNNOTICED - images);
+        let (counts, result) = run(seed, Some(mutation), most - images);
         images += counts.images;
         if let Err(what) = result {
             let (_, sound) = run(seed, None, u64::MAX);
             sound.unwrap_or_else(|what| fail(seed, &what));
             return Some((images, seed, what));
         }
-        if images >= MOST_IMAGES_UNNOTICED {
+        if images >= most {
             break;
         }
     }
@@ -123,7 +123,7 @@ fn every_rule_of_durability_is_needed() {
     let caught = Mutex::new(vec![false; MUTATIONS.len()]);
     on_all_cores(&|| {
         while let Some((mutation, index)) = take(&next) {
-            let noticed = notice(mutation);
+            let noticed = notice(mutation, MOST_IMAGES_UNNOTICED);
             caught.lock().unwrap()[index] = noticed.is_some();
             match noticed {
                 Some((images, seed, what)) => println!("{}: {images} images, seed {seed}, {what}", mutation.name),
@@ -138,13 +138,21 @@ fn every_rule_of_durability_is_needed() {
     assert!(missed.is_empty(), "no image is wrong without: {missed:?}");
 }
 
+#[test]
+fn what_only_gives_room_back_is_not_needed() {
+    for mutation in NOT_NEEDED {
+        let noticed = notice(mutation, 2_500);
+        assert!(noticed.is_none(), "without \"{}\": {noticed:?}", mutation.name);
+    }
+}
+
 fn take(next: &AtomicUsize) -> Option<(&'static Mutation, usize)> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     MUTATIONS.get(index).map(|mutation| (mutation, index))
 }
 
 /// What the first workloads must have done, so that power is cut in it.
-const MET: [&str; 27] = [
+const MET: [&str; 28] = [
     "1 shards",
     "2 shards",
     "4 shards",
@@ -153,6 +161,7 @@ const MET: [&str; 27] = [
     "Manual durability",
     "close",
     "close on a full disk",
+    "close without its seal on a full disk",
     "compaction",
     "compaction on a full disk",
     "compaction that failed",

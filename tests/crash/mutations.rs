@@ -1,6 +1,7 @@
-//! Every sync, directory sync and order of calls that durability rests on, each with a name to switch it off by.
+//! Every sync, directory sync and order of calls that durability rests on, each with a name to switch it off by; and
+//! the calls that it does not rest on.
 
-use plaudit::storage::sim::Operation::{Remove, Rename, Sync, SyncDir, Truncate};
+use plaudit::storage::sim::Operation::{Allocate, Remove, Rename, Sync, SyncDir, Truncate};
 
 use super::calls::Place::{
     Above, LogDir, Manifest, NewSegment, OldSegment, Root, Snapshot as SnapshotFile, SnapshotDir,
@@ -19,41 +20,60 @@ pub enum Fate {
     Interrupted,
 }
 
-/// A rule that is not kept: a call that is left out, or one that is made too late.
+/// A rule that is not kept.
 #[derive(Debug)]
 pub struct Mutation {
     /// The rule.
     pub name: &'static str,
-    /// The calls that the rule is about. The last argument tells whether one of them is put off now.
-    strikes: fn(Call, &History, bool) -> bool,
-    /// When calls that are put off are made: just before this one. `None` leaves them out.
-    until: Option<fn(Call, &History) -> bool>,
+    breach: Breach,
+}
+
+/// Whether the rule is about a call. The last argument tells whether one is put off now.
+type Strikes = fn(Call, &History, bool) -> bool;
+
+/// Whether something is done just before a call.
+type Before = fn(Call, &History) -> bool;
+
+/// How a rule is broken.
+#[derive(Debug)]
+enum Breach {
+    /// Calls are not made.
+    LeaveOut(Strikes),
+    /// Calls are made too late.
+    PutOff(Strikes, Before),
+    /// The segment before the newest one gives back its room too early.
+    CutEarly(Before),
 }
 
 impl Mutation {
-    const fn leave_out(name: &'static str, strikes: fn(Call, &History, bool) -> bool) -> Self {
-        Self { name, strikes, until: None }
+    const fn leave_out(name: &'static str, strikes: Strikes) -> Self {
+        Self { name, breach: Breach::LeaveOut(strikes) }
     }
 
-    const fn put_off(
-        name: &'static str,
-        strikes: fn(Call, &History, bool) -> bool,
-        until: fn(Call, &History) -> bool,
-    ) -> Self {
-        Self { name, strikes, until: Some(until) }
+    const fn put_off(name: &'static str, strikes: Strikes, until: Before) -> Self {
+        Self { name, breach: Breach::PutOff(strikes, until) }
+    }
+
+    const fn cut_early(name: &'static str, before: Before) -> Self {
+        Self { name, breach: Breach::CutEarly(before) }
     }
 
     pub fn fate(&self, call: Call, history: &History, deferring: bool) -> Fate {
-        match self.until {
-            _ if !(self.strikes)(call, history, deferring) => Fate::Done,
-            None => Fate::LeftOut,
-            Some(_) => Fate::PutOff,
+        match self.breach {
+            Breach::LeaveOut(strikes) if strikes(call, history, deferring) => Fate::LeftOut,
+            Breach::PutOff(strikes, _) if strikes(call, history, deferring) => Fate::PutOff,
+            _ => Fate::Done,
         }
     }
 
     /// Whether calls that were put off are made before this one.
     pub fn is_over(&self, call: Call, history: &History) -> bool {
-        self.until.is_some_and(|until| until(call, history))
+        matches!(self.breach, Breach::PutOff(_, until) if until(call, history))
+    }
+
+    /// Whether the segment before the newest one is cut before this call.
+    pub fn cuts(&self, call: Call, history: &History) -> bool {
+        matches!(self.breach, Breach::CutEarly(before) if before(call, history))
     }
 }
 
@@ -85,6 +105,10 @@ fn is_header_sync(call: Call, history: &History) -> bool {
     call.is(Sync, NewSegment) && history.after_piece(Piece::Header)
 }
 
+fn is_retraction_sync(call: Call, history: &History) -> bool {
+    call.operation == Sync && history.after_piece(Piece::Retraction)
+}
+
 fn is_segment_name_sync(call: Call, history: &History) -> bool {
     call.is(SyncDir, LogDir) && history.after(Rename, NewSegment)
 }
@@ -93,7 +117,8 @@ fn is_snapshot_name_sync(call: Call, history: &History) -> bool {
     call.is(SyncDir, SnapshotDir) && history.after(Rename, SnapshotFile)
 }
 
-/// All rules.
+/// All rules. sled's own files are not among them: sled knows no simulated disk. That each of them is synced is tested
+/// where they are written.
 pub static MUTATIONS: &[Mutation] = &[
     Mutation::leave_out("creation syncs the store's directory", |call, history, _| creates_root(call, history)),
     Mutation::leave_out("creation syncs the directories above", |call, _, _| call.is(SyncDir, Above)),
@@ -111,6 +136,7 @@ pub static MUTATIONS: &[Mutation] = &[
         |call, _, _| call.is(Sync, Manifest),
         |_, history| history.after(Rename, Manifest),
     ),
+    Mutation::leave_out("a segment has its full length from the start", |call, _, _| call.is(Allocate, NewSegment)),
     Mutation::leave_out("a segment's header is synced", |call, history, _| is_header_sync(call, history)),
     Mutation::leave_out("a segment's name is synced", |call, history, _| is_segment_name_sync(call, history)),
     Mutation::put_off(
@@ -140,6 +166,18 @@ pub static MUTATIONS: &[Mutation] = &[
         |call, history, _| is_seal_sync(call, history),
         |_, history| history.after(Truncate, NewSegment) || history.after(Truncate, OldSegment),
     ),
+    Mutation::leave_out("a seal that failed is taken back before the log goes on in another segment", |call, _, _| {
+        call.piece == Some(Piece::Retraction)
+    }),
+    Mutation::leave_out("that a seal is taken back is synced", |call, history, _| is_retraction_sync(call, history)),
+    Mutation::put_off(
+        "the manifest names the next segment only once a seal that failed is taken back durably",
+        |call, history, _| is_retraction_sync(call, history),
+        |_, history| is_named(NewSegment, history),
+    ),
+    Mutation::cut_early("a segment is cut only once the manifest names the next one", |call, history| {
+        call.is(Rename, Manifest) && history.renamed_last(NewSegment)
+    }),
     Mutation::leave_out("recovery writes the last frame again", |call, _, _| call.piece == Some(Piece::Again)),
     Mutation::leave_out("recovery syncs the last frame", |call, history, _| {
         call.is(Sync, OldSegment) && history.after_piece(Piece::Again)
@@ -174,4 +212,10 @@ pub static MUTATIONS: &[Mutation] = &[
         |call, history, deferring| names(SnapshotFile, call, history, deferring),
         |call, _| call.operation != Remove && !call.is(SyncDir, Root),
     ),
+];
+
+/// Calls that only give room back: nothing is wrong without them.
+pub static NOT_NEEDED: &[Mutation] = &[
+    Mutation::leave_out("segments are cut", |call, _, _| call.operation == Truncate),
+    Mutation::leave_out("what nobody needs any more is removed", |call, _, _| call.operation == Remove),
 ];

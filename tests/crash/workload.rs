@@ -167,7 +167,7 @@ impl Workload {
     }
 
     fn step(&mut self, store: &Store) -> Result<(), Stop> {
-        match self.random.below(16) {
+        match self.random.below(17) {
             0 | 1 => {
                 let name = format!("ns-{}", self.random.below(3));
                 self.create(store, &name)
@@ -178,6 +178,7 @@ impl Workload {
             7 | 8 => self.sync(store),
             9 => self.seal(store),
             10 => self.fill_or_free(),
+            11 => self.close_in_vain(store),
             _ => self.change(store),
         }
     }
@@ -331,6 +332,24 @@ impl Workload {
         Ok(())
     }
 
+    /// Closes the store, and lets the seal be answered as on a full disk, although all of it is written: the store
+    /// stays open, and must take the seal back before the log goes on in another segment.
+    fn close_in_vain(&mut self, store: &Store) -> Result<(), Stop> {
+        self.operate(store)?;
+        self.sync(store)?;
+        if self.full || store.stats().log_bytes_written == 0 {
+            // There is more to write than a seal, or no segment of this run's to seal.
+            return Ok(());
+        }
+        let path_contains = Some("/log/".to_owned());
+        let (operation, kind) = (Operation::Write, std::io::ErrorKind::StorageFull);
+        self.disk.fail(Fault { operation, path_contains, skip: 0, times: Some(1), kind, done: true });
+        if self.succeeds("close without its seal", store.clone().close())? {
+            return Err(Stop::Wrong("the store was closed without a seal".to_owned()));
+        }
+        if self.random.below(2) == 0 { self.compact(store) } else { Ok(()) }
+    }
+
     fn acknowledge(&mut self, what: &str, call: impl FnOnce() -> Result<()>) -> Result<(), Stop> {
         self.publish_sealed();
         if self.succeeds(what, call())? {
@@ -355,7 +374,7 @@ impl Workload {
         let path = ["/log/", "/log/", "MANIFEST", "/snapshot/"][self.random.below(4) as usize];
         let (path_contains, skip) = (Some(path.to_owned()), self.random.below(3));
         let (operation, kind) = (Operation::Sync, std::io::ErrorKind::Other);
-        self.disk.fail(Fault { operation, path_contains, skip, times: Some(1), kind });
+        self.disk.fail(Fault { operation, path_contains, skip, times: Some(1), kind, done: false });
     }
 
     /// Damages the newest snapshot where there is another way to the same counts.

@@ -74,11 +74,19 @@ fn what_cannot_be_a_directory_is_refused_and_left_alone() {
     refused(join(&"n".repeat(300)));
     refused(join(&"deep/".repeat(2_000)));
     refused(join("a\0b"));
-    refused(PathBuf::new());
     assert_eq!(fs::read(join("file")).unwrap(), b"somebody's");
     let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["dangling", "file", "loop"], "nothing was made");
+}
+
+#[test]
+fn an_empty_path_is_refused_as_such() {
+    for refused in [Store::open_with("", small()).map(drop), Store::verify("").map(drop)] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::InvalidOption { field: "path", .. }), "{error:?}");
+        assert_eq!(error.to_string(), "option path is empty, and the name of a directory is expected");
+    }
 }
 
 #[test]

@@ -168,7 +168,7 @@ pub fn fill_but_last(store: &Store) {
     let options = CounterOptions { min: -1_000, max: 1_000, at_bound: AtBound::Clamp };
     let likes = store.counters("likes").unwrap();
     let bounded = store.counters_with("bounded", options).unwrap();
-    for round in 0..9_i64 {
+    for round in 0..12_i64 {
         let dropped = store.counters("dropped").unwrap();
         for n in 0..8_i64 {
             likes.add(format!("{n:->140}"), round * n - 9).unwrap();

@@ -83,7 +83,7 @@ pub fn path(name: &str) -> PathBuf {
 
 /// Calls of this kind, on files whose path has this in it, fail from now on.
 pub fn fault(operation: Operation, path: &str, kind: io::ErrorKind) -> Fault {
-    Fault { operation, path_contains: Some(path.to_owned()), skip: 0, times: None, kind }
+    Fault { operation, path_contains: Some(path.to_owned()), skip: 0, times: None, kind, done: false }
 }
 
 /// Steps the committer until it has nothing to do now.

@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, GIVEN_KEYS};
 use crate::stores::{NamespaceArg, StoreArg, counters_or_create};
+
+const EXAMPLES: &str = "\
+Examples:
+  plaudit add video-1 1 --store ./likes --namespace likes
+  plaudit add video-1 -1 --store ./likes --namespace likes
+  plaudit add --store ./likes --namespace likes -- -key-with-a-dash -1";
 
 /// Add to one counter and wait until it is durable
 #[derive(clap::Args)]
 #[command(long_about = "\
 Add to one counter and print its new value, once it is durable: what was printed survives a power cut. The \
 store and the namespace are created when they are missing.")]
-#[command(after_help = "\
-Examples:
-  plaudit add video-1 1 --store ./likes --namespace likes
-  plaudit add video-1 -1 --store ./likes --namespace likes")]
+#[command(after_help = format!("{GIVEN_KEYS}\n\n{EXAMPLES}"))]
 pub(crate) struct Args {
     /// The key of the counter, 1 to 1,024 bytes
     key: OsString,
@@ -29,8 +32,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let namespace = args.namespace.for_counting()?;
     let store = args.store.open_or_create()?;
-    let counters = counters_or_create(&store, &args.namespace.namespace)?;
+    let counters = counters_or_create(&store, namespace)?;
     let receipt = counters.add(args.key.as_encoded_bytes(), args.delta)?;
     receipt.wait()?;
     let value = receipt.value();

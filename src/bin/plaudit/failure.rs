@@ -32,8 +32,15 @@ pub(crate) enum Failure {
     #[error("{file}, lines {first_line} to {last_line}: cannot apply the batch")]
     BatchRefused { file: String, first_line: u64, last_line: u64, source: plaudit::Error },
 
-    #[error("namespace {namespace} keeps the positions of replays, so no events are counted there")]
-    PositionsNamespace { namespace: &'static str },
+    #[error("nothing is counted in namespace {namespace:?}: names that start with {prefix} are the command's own")]
+    OwnNamespace { namespace: String, prefix: &'static str },
+
+    /// The source does not begin with what its position stands for.
+    #[error(
+        "{file} does not begin with the {expected} that were counted as source {source_name:?}, found {found}: it is \
+         another file, or was changed; --source NAME counts it from its start, under a name of its own"
+    )]
+    OtherEvents { file: String, source_name: String, expected: String, found: String },
 
     #[error("the position of source {source_name:?} is {position}, and a number of events is expected")]
     BadPosition { source_name: String, position: i64 },

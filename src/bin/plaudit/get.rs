@@ -6,14 +6,19 @@ use std::io::Write as _;
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{self, ESCAPES};
+use crate::output::{self, ESCAPES, GIVEN_KEYS};
 use crate::stores::{NamespaceArg, StoreArg};
+
+const EXAMPLES: &str = "\
+Examples:
+  plaudit get facebook/react vuejs/vue --store ./stars --namespace stars
+  plaudit get --store ./likes --namespace likes -- -key-with-a-dash $'\\xff\\x01'";
 
 /// Print the values of some counters
 #[derive(clap::Args)]
 #[command(long_about = "\
 Print the values of some counters, one line `key<TAB>value` each, in the order asked for. A counter that is not there is 0.")]
-#[command(after_help = format!("{ESCAPES}\n\nExample:\n  plaudit get facebook/react vuejs/vue --store ./stars --namespace stars"))]
+#[command(after_help = format!("{GIVEN_KEYS}\n\n{ESCAPES}\n\n{EXAMPLES}"))]
 pub(crate) struct Args {
     /// The keys of the counters
     #[arg(required = true, value_name = "KEY")]

@@ -14,6 +14,12 @@ pub(crate) const ESCAPES: &str = "\
 Keys are printed as UTF-8 text, with \\\\ for a backslash, \\t for a tab, \\n for a line feed, \\r for a carriage \
 return, and \\x and two hexadecimal digits for every other byte that is not part of a printing character.";
 
+/// How keys are given, for the help of every subcommand that takes some.
+pub(crate) const GIVEN_KEYS: &str = "\
+A key that starts with a dash comes behind all options and --. A key is the bytes of the argument as they are, so the \
+escapes of printed keys are not read back: the shell has to make the bytes, as bash does of $'\\xff'. No argument has a \
+zero byte, so neither have the keys that can be given here.";
+
 /// The widest bar of a ranking, in terminal columns.
 const BAR_WIDTH: usize = 40;
 

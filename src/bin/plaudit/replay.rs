@@ -1,10 +1,11 @@
 //! `plaudit replay`: a history of events into a store, exactly once.
 //!
-//! One thread reads, decompresses and parses; this one applies. The position in the source is a counter that
-//! is set in the batch of the events it counts, so the store is never between two positions.
+//! One thread reads, decompresses and parses; this one applies. The position in the source is set in the batch of the
+//! events it counts, so the store is never between two positions.
 
 mod acks;
 pub(crate) mod events;
+mod position;
 mod progress;
 mod source;
 
@@ -16,11 +17,11 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::builder::RangedU64ValueParser;
 use plaudit::{Batch, Counters, MAX_BATCH_CHANGES, Store};
 
 use self::acks::Acks;
 use self::events::{EventBatch, EventReader};
+use self::position::{Position, PositionCounters};
 use self::progress::Progress;
 use self::source::{STANDARD_INPUT, Source};
 use crate::failure::Failure;
@@ -28,11 +29,11 @@ use crate::human::{counted, duration, grouped, rate};
 use crate::output;
 use crate::stores::{NamespaceArg, StoreArg, counters_or_create};
 
-/// The namespace that holds the position in each source.
-const POSITIONS: &str = "plaudit.replay";
-
 /// Parsed batches that wait to be applied: enough that neither thread waits for the other's hiccups.
 const QUEUED_BATCHES: usize = 8;
+
+/// The most events in one batch.
+const MAX_EVENTS: usize = MAX_BATCH_CHANGES - position::CHANGES;
 
 /// How often durability is looked at while the source is slow.
 const POLL: Duration = Duration::from_millis(5);
@@ -44,9 +45,14 @@ Count a history of events from a CSV file, exactly once.
 
 The file starts with the header time_ms,key,delta and each row adds delta to the counter of the key. Events are \
 applied in batches, all of a batch or nothing of it. The number of events counted so far, the position, is itself a \
-counter (namespace plaudit.replay, key NAME) that is set in the same batch. So whatever happens, the counts are \
-those of exactly the first events of the file, and running the same command again goes on after them. A row that is \
-no event stops the command with its line and column; the batches before it are kept.")]
+counter that is set in the same batch. So whatever happens, the counts are those of exactly the first events of the \
+file, and running the same command again goes on after them. A row that is no event stops the command with its line \
+and column; the batches before it are kept.
+
+There is a position for each namespace and name of a source, and beside it a fingerprint of the events before it (in \
+namespace plaudit.replay, keys NS<TAB>NAME<TAB>position and NS<TAB>NAME<TAB>fingerprint). A file that does not begin \
+with these events is refused, and nothing of it is counted: it is another one under the same name, or was changed. \
+That it has become longer is fine.")]
 #[command(after_help = "\
 Examples:
   plaudit replay stars.csv.zst --store ./stars --namespace stars
@@ -60,27 +66,24 @@ pub(crate) struct Args {
     namespace: NamespaceArg,
     /// The name that the position is kept under
     ///
-    /// Default: the file's name without its directories. Standard input has the name -, so give every stream that
-    /// is to be resumed a name of its own.
+    /// Default: the file's name without its directories, or - for standard input. Files that share a name need names
+    /// of their own here, as does every stream that is to be resumed.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Events in one atomic batch
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..MAX_BATCH_CHANGES as u64))]
+    /// Events in one atomic batch, 1 to 1,048,574
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = batch_size)]
     batch: usize,
     /// Stop after N events, counted from where this run starts
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroU64>,
-    /// Append a line to FILE each time more is durable: the number of events from the start of the source that
-    /// will survive any crash
+    /// Append a line to FILE each time more is durable, and when there was nothing to count: the number of events from
+    /// the start of the source that will survive any crash
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if args.namespace.namespace == POSITIONS {
-        return Err(Failure::PositionsNamespace { namespace: POSITIONS });
-    }
+    args.namespace.for_counting()?;
     // The source and its header come first: a mistyped file name must not create a store.
     let source = Source::open(&args.file)?;
     let progress = Progress::new(&source);
@@ -90,10 +93,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut replay = Replay::new(args, &store, source.name, acks)?;
 
     let started = Instant::now();
-    let from = replay.position;
     let outcome = replay.run(reader, args, progress);
     let settled = replay.settle();
-    let summary = replay.summary(from, started.elapsed());
+    let summary = replay.summary(started.elapsed());
     drop(replay);
     settled.and(store.close().map_err(Failure::from))?;
 
@@ -106,11 +108,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 struct Replay {
     store: Store,
     counters: Counters,
-    positions: Counters,
+    position_counters: PositionCounters,
     batch: Batch,
     acks: Acks,
-    file: String,
-    source_name: String,
+    /// Where this run goes on.
+    from: Position,
     /// How many events from the start of the source are applied.
     position: u64,
 }
@@ -120,12 +122,10 @@ impl Replay {
         let file_name = args.file.file_name().unwrap_or(OsStr::new(STANDARD_INPUT));
         let source_name = args.source.clone().unwrap_or_else(|| file_name.to_string_lossy().into_owned());
         let counters = counters_or_create(store, &args.namespace.namespace)?;
-        let positions = counters_or_create(store, POSITIONS)?;
-        let stored = positions.get(&source_name)?;
-        let position = u64::try_from(stored)
-            .map_err(|_| Failure::BadPosition { source_name: source_name.clone(), position: stored })?;
-        let (store, batch) = (store.clone(), store.batch());
-        Ok(Self { store, counters, positions, batch, acks, file, source_name, position })
+        let position_counters = PositionCounters::new(store, counters.name(), &source_name)?;
+        let from = position_counters.load(file, source_name)?;
+        let (store, batch, position) = (store.clone(), store.batch(), from.events);
+        Ok(Self { store, counters, position_counters, batch, acks, from, position })
     }
 
     /// Applies what the reader has after the position, until its end, the limit or a failure.
@@ -136,9 +136,9 @@ impl Replay {
         mut progress: Progress,
     ) -> Result<(), Failure> {
         let (sender, batches) = mpsc::sync_channel(QUEUED_BATCHES);
-        let (skip, batch, limit) = (self.position, args.batch, args.limit.map_or(u64::MAX, u64::from));
+        let (from, batch, limit) = (self.from.clone(), args.batch, args.limit.map_or(u64::MAX, u64::from));
         // Not a scoped thread: when applying fails, a parser that waits for a slow pipe is left behind.
-        let parser = thread::spawn(move || parse(reader, skip, limit, batch, &sender));
+        let parser = thread::spawn(move || parse(reader, &from, limit, batch, &sender));
         loop {
             match batches.recv_timeout(POLL) {
                 Ok(events) => self.apply(&events)?,
@@ -146,9 +146,14 @@ impl Replay {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.acks.durable(self.store.durable_epoch())?;
-            progress.applied(self.position - skip);
+            progress.applied(self.position - self.from.events);
         }
-        parser.join().unwrap_or(Err(Failure::Panicked))
+        parser.join().unwrap_or(Err(Failure::Panicked))?;
+        if self.position == self.from.events {
+            // What opening restored is durable. Whoever follows the acks learns that the source is at its end.
+            self.acks.applied(self.store.durable_epoch(), self.position);
+        }
+        Ok(())
     }
 
     fn apply(&mut self, events: &EventBatch) -> Result<(), Failure> {
@@ -156,9 +161,9 @@ impl Replay {
             self.batch.add(&self.counters, key, delta);
         }
         let position = self.position + events.len() as u64;
-        self.batch.set(&self.positions, &self.source_name, i64::try_from(position).unwrap_or(i64::MAX));
+        self.position_counters.set(&mut self.batch, position, events.fingerprint);
         let receipt = self.batch.commit().map_err(|source| Failure::BatchRefused {
-            file: self.file.clone(),
+            file: self.from.file.clone(),
             first_line: *events.lines.start(),
             last_line: *events.lines.end(),
             source,
@@ -174,8 +179,8 @@ impl Replay {
         self.acks.durable(self.store.durable_epoch())
     }
 
-    fn summary(&self, from: u64, elapsed: Duration) -> Result<String, Failure> {
-        let events = self.position - from;
+    fn summary(&self, elapsed: Duration) -> Result<String, Failure> {
+        let events = self.position - self.from.events;
         let keys = counted(self.counters.len()?, "key");
         let rate = if events == 0 { String::new() } else { format!(" ({})", rate(events, elapsed)) };
         Ok(format!(
@@ -183,22 +188,28 @@ impl Replay {
             counted(events, "event"),
             duration(elapsed),
             grouped(self.position),
-            self.source_name,
+            self.from.source_name,
             self.counters.name(),
         ))
     }
 }
 
-/// Reads the source to its end or to the limit. The receiver hangs up when applying failed, and that failure
-/// is the one to report.
+fn batch_size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (1..=MAX_EVENTS).contains(size));
+    size.ok_or_else(|| format!("a whole number from 1 to {} is expected", grouped(MAX_EVENTS)))
+}
+
+/// Reads the source from the position to its end or to the limit. The receiver hangs up when applying failed, and that
+/// failure is the one to report.
 fn parse<R: Read>(
     mut reader: EventReader<R>,
-    skip: u64,
+    from: &Position,
     limit: u64,
     batch: usize,
     sender: &SyncSender<EventBatch>,
 ) -> Result<(), Failure> {
-    reader.skip(skip)?;
+    let passed = reader.skip(from.events)?;
+    from.check(passed, reader.fingerprint())?;
     let mut left = limit;
     while left > 0 {
         let size = usize::try_from(left).map_or(batch, |left| left.min(batch));

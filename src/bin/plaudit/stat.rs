@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use plaudit::{CounterOptions, NamespaceInfo, RecoveryReport, Stats};
+use plaudit::{Contents, CounterOptions, NamespaceInfo, RecoveryReport, Stats};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ fn print(out: &mut impl Write, stats: &Stats, recovery: &RecoveryReport, all: &[
     let count_width = all.iter().map(|one| grouped(one.counters).len()).max().unwrap_or(0);
     for one in all {
         let count = grouped(one.counters);
-        let line = format!("{count:>count_width$}  {:<name_width$}  {}", one.name, bounds(one.options));
+        let line = format!("{count:>count_width$}  {:<name_width$}  {}", one.name, contents(&one.contents));
         writeln!(out, "            {}", line.trim_end())?;
     }
     writeln!(out, "memory      {}", bytes(stats.memory_bytes))?;
@@ -73,6 +73,14 @@ fn bounds(options: CounterOptions) -> String {
     if options == CounterOptions::default() { String::new() } else { options.to_string() }
 }
 
+fn contents(contents: &Contents) -> String {
+    match contents {
+        Contents::Counters(options) => bounds(*options),
+        Contents::Likes(options) => format!("likes, {options}"),
+        _ => String::new(),
+    }
+}
+
 fn log_read(recovery: &RecoveryReport) -> String {
     let (segments, frames) = (counted(recovery.segments, "segment"), counted(recovery.frames, "frame"));
     format!("{} from {frames} in {segments} of log", counted(recovery.changes, "change"))
@@ -81,9 +89,11 @@ fn log_read(recovery: &RecoveryReport) -> String {
 fn document(stats: &Stats, recovery: &RecoveryReport, namespaces: &[NamespaceInfo]) -> Value {
     let namespaces: Vec<Value> = namespaces
         .iter()
-        .map(|one| {
-            let (min, max) = (one.options.min, one.options.max);
-            json!({ "name": one.name, "counters": one.counters, "min": min, "max": max })
+        .map(|one| match one.contents {
+            Contents::Counters(CounterOptions { min, max, .. }) => {
+                json!({ "name": one.name, "counters": one.counters, "min": min, "max": max })
+            }
+            _ => json!({ "name": one.name, "items": one.counters }),
         })
         .collect();
     let damaged: Vec<u64> = recovery.damaged_generations.iter().map(|(generation, _)| *generation).collect();

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// `--store`, for every subcommand that needs one.
 #[derive(clap::Args)]
 pub(crate) struct StoreArg {
-    /// The store's directory
+    /// The store's directory; it must be writable, also for reading, and not be open elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,
 }
@@ -19,9 +19,24 @@ pub(crate) struct StoreArg {
 /// `--namespace`, for every subcommand that works on one.
 #[derive(clap::Args)]
 pub(crate) struct NamespaceArg {
-    /// The namespace of the counters
+    /// The namespace of the counters; names that start with plaudit. are the command's own, for reading only
     #[arg(long, value_name = "NS")]
     pub(crate) namespace: String,
+}
+
+/// What the names of the command's own namespaces begin with.
+const OWN_NAMES: &str = "plaudit.";
+
+impl NamespaceArg {
+    /// The name, for a subcommand that counts in the namespace. What the command keeps for itself is not for that.
+    pub(crate) fn for_counting(&self) -> Result<&str, Failure> {
+        match self.namespace.as_str() {
+            own if own.starts_with(OWN_NAMES) => {
+                Err(Failure::OwnNamespace { namespace: own.to_owned(), prefix: OWN_NAMES })
+            }
+            name => Ok(name),
+        }
+    }
 }
 
 impl StoreArg {

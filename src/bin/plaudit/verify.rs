@@ -14,7 +14,8 @@ use crate::stores::StoreArg;
 /// Read everything on disk and report damage
 #[derive(clap::Args)]
 #[command(long_about = "\
-Read every block of every snapshot and every frame of the log, and report damage. Nothing on disk is changed. \
+Read every block of every snapshot and every frame of the log, and report damage. What the store has on disk stays as \
+it is; only a snapshot that is kept in sled must be opened for writing, so its directory must be writable. \
 The exit status is 0 when all of it is sound and 3 when anything is damaged. A frame that a crash left unfinished \
 at the end of the log is no damage: nobody was told that it is durable, and the next open drops it.")]
 #[command(after_help = "\

@@ -1,12 +1,16 @@
 //! Makes a block of any bytes, so that a fuzzer gets behind the checksum.
 
-use super::{COUNT_AT, GENERATION_AT, HEADER_BYTES, INDEX_AT, MAGIC, MAGIC_AT, NAMESPACE_AT, PAYLOAD_LEN_AT};
+use super::{
+    COUNT_AT, GENERATION_AT, HEADER_BYTES, INDEX_AT, MAGIC_AT, MAGIC_COUNTERS, NAMESPACE_AT, PAYLOAD_LEN_AT, kind_of,
+};
 
-/// Makes everything right that the header says of the block, and leaves the namespace, the count and the entries. Too
-/// few bytes for a header are left as they are.
+/// Makes everything right that the header says of the block, and leaves the kind, the namespace, the count and the
+/// entries. What is of no kind becomes a block of counters. Too few bytes for a header are left as they are.
 pub(in crate::snapshot) fn repair_block(bytes: &mut [u8], generation: u64, index: u64) {
     let Some(payload_len) = bytes.len().checked_sub(HEADER_BYTES) else { return };
-    bytes[MAGIC_AT..GENERATION_AT].copy_from_slice(&MAGIC);
+    if !has_kind(bytes) {
+        bytes[MAGIC_AT..GENERATION_AT].copy_from_slice(&MAGIC_COUNTERS);
+    }
     bytes[GENERATION_AT..INDEX_AT].copy_from_slice(&generation.to_le_bytes());
     bytes[INDEX_AT..NAMESPACE_AT].copy_from_slice(&index.to_le_bytes());
     bytes[PAYLOAD_LEN_AT..HEADER_BYTES].copy_from_slice(&(payload_len as u32).to_le_bytes());
@@ -23,6 +27,11 @@ pub(in crate::snapshot) fn claimed_len(bytes: &[u8]) -> Option<usize> {
 }
 
 /// How many counters the block at the beginning of the bytes says that it has.
-pub(in crate::snapshot) fn claimed_count(bytes: &[u8]) -> u64 {
-    bytes[COUNT_AT..].first_chunk().map_or(0, |count| u64::from(u32::from_le_bytes(*count)))
+pub(in crate::snapshot) fn claimed_counters(bytes: &[u8]) -> u64 {
+    let count = bytes[COUNT_AT..].first_chunk().map_or(0, |count| u64::from(u32::from_le_bytes(*count)));
+    if bytes[MAGIC_AT..].starts_with(&MAGIC_COUNTERS) { count } else { 0 }
+}
+
+fn has_kind(bytes: &[u8]) -> bool {
+    bytes[MAGIC_AT..].first_chunk().is_some_and(|magic| kind_of(*magic).is_some())
 }

@@ -51,6 +51,8 @@ impl Operation {
 /// file's sync forgets what it was to make durable, as Linux does. The unsynced writes stay readable but count as
 /// written from then on, so a later sync that answers `Ok` does not make them durable. Only the lengths that they gave
 /// the file still become so.
+///
+/// A call that fails although it was [`done`](Self::done) changes all that a successful one does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The kind of call.
@@ -64,6 +66,9 @@ pub struct Fault {
     pub times: Option<u64>,
     /// The kind of the error that they answer.
     pub kind: io::ErrorKind,
+    /// Whether they are carried out whole all the same, so that only their answer is wrong: an error that a disk
+    /// reports late, or an answer that a network loses. A lock is not taken in any case.
+    pub done: bool,
 }
 
 impl Fault {
@@ -105,6 +110,7 @@ pub(super) struct Gate {
 struct FailingCalls {
     numbers: (Bound<u64>, Bound<u64>),
     kind: io::ErrorKind,
+    done: bool,
 }
 
 struct ScheduledCut {
@@ -139,8 +145,8 @@ impl Gate {
         self.calls
     }
 
-    pub(super) fn fail_calls(&mut self, numbers: (Bound<u64>, Bound<u64>), kind: io::ErrorKind) {
-        self.failing.push(FailingCalls { numbers, kind });
+    pub(super) fn fail_calls(&mut self, numbers: (Bound<u64>, Bound<u64>), kind: io::ErrorKind, done: bool) {
+        self.failing.push(FailingCalls { numbers, kind, done });
     }
 
     /// Decides on one call.
@@ -157,13 +163,18 @@ impl Gate {
         }
         let number = self.calls;
         self.calls += 1;
-        let by_number = self.failing.iter().find(|failing| failing.numbers.contains(&number)).map(|it| it.kind);
+        let by_number = self.failing.iter().find(|failing| failing.numbers.contains(&number));
+        let by_number = by_number.map(|failing| (failing.kind, failing.done));
         let mut matching = self.faults.iter_mut().filter(|fault| fault.matches(operation, paths));
-        let by_name = matching.find_map(|fault| fault.strikes().then_some(fault.kind));
-        if let Some(kind) = by_number.or(by_name) {
+        let by_name = matching.find_map(|fault| fault.strikes().then_some((fault.kind, fault.done)));
+        if let Some((kind, done)) = by_number.or(by_name) {
             let error = io::Error::new(kind, format!("injected fault in {operation:?}"));
-            let share = if operation == Operation::Write { WHOLE / 2 } else { 0 };
-            return Grant { share, faulted: true, error: Some(error) };
+            let share = match operation {
+                _ if done => WHOLE,
+                Operation::Write => WHOLE / 2,
+                _ => 0,
+            };
+            return Grant { share, faulted: !done, error: Some(error) };
         }
         Grant { share: WHOLE, faulted: false, error: None }
     }
@@ -210,6 +221,7 @@ impl Grant {
         Self { share: 0, faulted: false, error: Some(error) }
     }
 
+    /// Whether it fails by a fault, and is not done.
     pub(super) fn is_faulted(&self) -> bool {
         self.faulted
     }
@@ -227,7 +239,7 @@ impl Grant {
             None => action(),
             Some(error) => {
                 if self.share == WHOLE {
-                    // Nobody learns how it went: the caller is told about the power.
+                    // Nobody learns how it went: the caller is told about the power or the fault.
                     let _ = action();
                 }
                 Err(error)

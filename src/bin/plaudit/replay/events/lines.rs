@@ -1,4 +1,4 @@
-//! Text one line at a time, with the lines counted for the error messages.
+//! Text one line at a time, with the lines counted and the row at hand kept for the error messages.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -15,13 +15,15 @@ pub(super) struct Lines<R> {
     inner: BufReader<R>,
     line: u64,
     at_line_start: bool,
-    row_bytes: usize,
+    /// What was handed out of the row, and the line that it begins in.
+    row: Vec<u8>,
+    row_line: u64,
 }
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(inner: R) -> Self {
         let inner = BufReader::with_capacity(BUFFER_BYTES, inner);
-        Self { inner, line: 0, at_line_start: true, row_bytes: 0 }
+        Self { inner, line: 0, at_line_start: true, row: Vec::new(), row_line: 0 }
     }
 
     /// The number of the line handed out last, from 1; 0 before the first.
@@ -29,14 +31,53 @@ impl<R: Read> Lines<R> {
         self.line
     }
 
-    /// Starts to measure a row against [`MAX_ROW_BYTES`].
+    /// Starts a row, to be measured against [`MAX_ROW_BYTES`].
     pub(super) fn start_row(&mut self) {
-        self.row_bytes = 0;
+        self.row.clear();
+    }
+
+    /// The line that the row begins in.
+    pub(super) fn row_line(&self) -> u64 {
+        // A row that a lone carriage return separates from the one before was handed out with it.
+        if self.row.is_empty() { self.line } else { self.row_line }
     }
 
     /// Whether the row has outgrown [`MAX_ROW_BYTES`]; reading on is refused then.
     pub(super) fn row_is_too_long(&self) -> bool {
-        self.row_bytes > MAX_ROW_BYTES
+        self.row.len() > MAX_ROW_BYTES
+    }
+
+    /// The line and the index of the column that begin with a quote which the row does not close.
+    pub(super) fn open_quote(&self) -> Option<(u64, usize)> {
+        let (start, column) = open_quote(&self.row)?;
+        let breaks = self.row[..start].iter().filter(|byte| **byte == b'\n').count();
+        Some((self.row_line + breaks as u64, column))
+    }
+}
+
+/// Where the quoted column begins that the text ends in, and its index.
+fn open_quote(text: &[u8]) -> Option<(usize, usize)> {
+    let (mut at, mut column) = (0, 0);
+    loop {
+        let start = at;
+        if text.get(at) == Some(&b'"') {
+            let Some(end) = end_of_quotes(text, at + 1) else { return Some((start, column)) };
+            at = end;
+        }
+        at += text[at..].iter().position(|byte| b",\r\n".contains(byte))?;
+        column = if text[at] == b',' { column + 1 } else { 0 };
+        at += 1;
+    }
+}
+
+/// Behind the quote that closes the column; two quotes are one in the text.
+fn end_of_quotes(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += text[at..].iter().position(|byte| *byte == b'"')? + 1;
+        if text.get(at) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 1;
     }
 }
 
@@ -57,8 +98,12 @@ impl<R: Read> Read for Lines<R> {
         }
         self.at_line_start |= ending.is_some();
         // Empty lines between rows are not part of any row.
-        if length > 2 {
-            self.row_bytes += length;
+        let text = &buffer[..length];
+        if !self.row.is_empty() || !text.iter().all(|byte| b"\r\n".contains(byte)) {
+            if self.row.is_empty() {
+                self.row_line = self.line;
+            }
+            self.row.extend_from_slice(text);
         }
         Ok(length)
     }

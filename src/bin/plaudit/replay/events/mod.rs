@@ -25,6 +25,8 @@ const SHOWN_BYTES: usize = 40;
 pub(crate) struct EventBatch {
     /// The lines that the events were read from.
     pub(crate) lines: RangeInclusive<u64>,
+    /// That of the reader after the last of them.
+    pub(crate) fingerprint: u32,
     keys: Vec<u8>,
     rows: Vec<Row>,
 }
@@ -55,13 +57,14 @@ pub(crate) struct EventReader<R> {
     csv: csv::Reader<Lines<R>>,
     record: ByteRecord,
     file: String,
+    fingerprint: u32,
 }
 
 impl<R: Read> EventReader<R> {
     /// Reads and checks the header. `file` is the name in error messages.
     pub(crate) fn new(file: &str, text: R) -> Result<Self, Refusal> {
         let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Lines::new(text));
-        let mut reader = Self { csv, record: ByteRecord::new(), file: file.to_owned() };
+        let mut reader = Self { csv, record: ByteRecord::new(), file: file.to_owned(), fingerprint: 0 };
         let read = reader.read_record()?;
         if !read || reader.record.iter().ne(COLUMNS.map(str::as_bytes)) {
             let fields: Vec<&[u8]> = reader.record.iter().collect();
@@ -71,33 +74,53 @@ impl<R: Read> EventReader<R> {
         Ok(reader)
     }
 
-    /// Passes over the first `position` events.
-    pub(crate) fn skip(&mut self, position: u64) -> Result<(), Refusal> {
-        for events in 0..position {
-            if !self.read_record()? {
-                return Err(Refusal::TooShort { file: self.file.clone(), events, position });
+    /// Stands for all rows after the header that were read so far, and for where each of their columns ends. It is the
+    /// same however the text is compressed and quoted, and however its lines end.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+
+    /// Passes over so many rows, and answers how many there were.
+    pub(crate) fn skip(&mut self, rows: u64) -> Result<u64, Refusal> {
+        for row in 0..rows {
+            if !self.read_row()? {
+                return Ok(row);
             }
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// The next `size` events, fewer at the end, and none after it.
     pub(crate) fn next_batch(&mut self, size: usize) -> Result<Option<EventBatch>, Refusal> {
-        let mut batch = EventBatch { lines: 0..=0, keys: Vec::new(), rows: Vec::new() };
+        let mut batch = EventBatch { lines: 0..=0, fingerprint: 0, keys: Vec::new(), rows: Vec::new() };
         // A huge batch size must not reserve memory for a small file.
         batch.rows.reserve(size.min(4_096));
         batch.keys.reserve(size.min(4_096) * 24);
         let mut first_line = 0;
-        while batch.rows.len() < size && self.read_record()? {
+        while batch.rows.len() < size && self.read_row()? {
             let delta = self.delta()?;
             batch.keys.extend_from_slice(&self.record[1]);
             batch.rows.push(Row { key_end: batch.keys.len(), delta });
             if batch.rows.len() == 1 {
-                first_line = self.row_line();
+                first_line = self.csv.get_ref().row_line();
             }
         }
         batch.lines = first_line..=self.csv.get_ref().line();
+        batch.fingerprint = self.fingerprint;
         Ok((!batch.rows.is_empty()).then_some(batch))
+    }
+
+    fn read_row(&mut self) -> Result<bool, Refusal> {
+        let read = self.read_record()?;
+        if read {
+            // The lengths tell rows apart that have the same bytes in other columns.
+            let length = |column| (self.record.get(column).map_or(0, <[u8]>::len) as u64).to_le_bytes();
+            let lengths = [0, 1, 2].map(length);
+            for bytes in [self.record.as_slice(), lengths.as_flattened()] {
+                self.fingerprint = crc32c::crc32c_append(self.fingerprint, bytes);
+            }
+        }
+        Ok(read)
     }
 
     fn read_record(&mut self) -> Result<bool, Refusal> {
@@ -109,9 +132,7 @@ impl<R: Read> EventReader<R> {
         let lines = self.csv.get_ref();
         if lines.row_is_too_long() {
             let expected = format!("a row of at most {}", counted(MAX_ROW_BYTES, "byte"));
-            let (file, line) = (self.file.clone(), lines.line());
-            let found = "a longer one; is a quote not closed?".to_owned();
-            return Refusal::BadRow { file, line, column: None, expected, found };
+            return self.bad(None, expected, "a longer one".to_owned());
         }
         let name = format!("{} after line {}", self.file, grouped(lines.line()));
         match error.into_kind() {
@@ -148,13 +169,13 @@ impl<R: Read> EventReader<R> {
     }
 
     fn bad(&self, column: Option<usize>, expected: String, found: String) -> Refusal {
-        Refusal::BadRow { file: self.file.clone(), line: self.row_line().max(1), column, expected, found }
-    }
-
-    /// The line that the record starts in: the line that the parser is in, less the line breaks in quotes.
-    fn row_line(&self) -> u64 {
-        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count();
-        self.csv.get_ref().line().saturating_sub(breaks as u64)
+        let (file, lines) = (self.file.clone(), self.csv.get_ref());
+        // Whatever else is wrong with the row follows from a quote that is not closed.
+        if let Some((line, column)) = lines.open_quote() {
+            let (expected, found) = ("a closing quote".to_owned(), "none".to_owned());
+            return Refusal::BadRow { file, line, column: Some(column), expected, found };
+        }
+        Refusal::BadRow { file, line: lines.row_line().max(1), column, expected, found }
     }
 }
 

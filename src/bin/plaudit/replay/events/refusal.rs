@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::human::{counted, grouped};
-
 /// The columns of an event, in order.
 pub(super) const COLUMNS: [&str; 3] = ["time_ms", "key", "delta"];
 
@@ -20,11 +18,6 @@ pub(crate) enum Refusal {
         expected: String,
         found: String,
     },
-
-    /// The source ends before the position that the store has for it.
-    #[error("{file} has {}, and the store has already counted {} of it: is it another file?",
-        counted(*events, "event"), grouped(*position))]
-    TooShort { file: String, events: u64, position: u64 },
 
     #[error("cannot read {name}")]
     Unreadable { name: String, source: std::io::Error },

@@ -1,0 +1,303 @@
+//! Sets are compared with a map, through every form that they take, and walked while they change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
+
+use proptest::prelude::*;
+
+use super::*;
+
+type Model = BTreeMap<u128, Stamp>;
+
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+/// Ids from both ends of what `N` bytes hold.
+fn spread<const N: usize>(who: u128) -> u128 {
+    if who.is_multiple_of(2) { who } else { (u128::MAX >> (128 - 8 * N)) - who / 2 }
+}
+
+fn check<const N: usize>(set: &EdgeSet<N>, hasher: &FixedState) {
+    if let Edges::Many(many) = &set.0 {
+        many.check(hasher);
+    }
+}
+
+/// All likes, in pages.
+fn pages<const N: usize>(set: &EdgeSet<N>, limit: usize) -> Vec<(u128, Stamp)> {
+    let (mut out, mut before) = (Vec::new(), None);
+    loop {
+        let len = out.len();
+        let next = set.newest(before, limit, &mut out);
+        assert!(out.len() <= len + limit);
+        match next {
+            Some(next) => assert!(before.replace(next).is_none_or(|before| next < before)),
+            None => return out,
+        }
+    }
+}
+
+fn walked<const N: usize>(set: &EdgeSet<N>, budget: usize) -> Model {
+    let (mut found, mut from) = (Model::new(), None);
+    loop {
+        from = set.walk(from, budget, &mut |id, stamp| {
+            assert_eq!(found.insert(id, stamp), None, "nothing changes, so that nothing is visited twice");
+        });
+        if from.is_none() {
+            return found;
+        }
+    }
+}
+
+fn likes(model: &Model) -> Vec<(u128, Stamp)> {
+    let mut likes: Vec<_> =
+        model.iter().filter(|(_, stamp)| stamp.is_like()).map(|(&id, &stamp)| (id, stamp)).collect();
+    likes.sort_unstable_by_key(|&(id, stamp)| std::cmp::Reverse((stamp, id)));
+    likes
+}
+
+/// Whether the set has what the model has. Unlikes of before `expired_ms` may be missing; the model then forgets them.
+fn compare<const N: usize>(set: &EdgeSet<N>, model: &mut Model, expired_ms: u64, hasher: &FixedState) {
+    check(set, hasher);
+    model.retain(|&id, &mut stamp| {
+        let found = set.get(id, hasher);
+        let may_be_missing = !stamp.is_like() && stamp.time_ms() < expired_ms;
+        assert!(found == Some(stamp) || found.is_none() && may_be_missing, "{id}: {found:?} is not {stamp:?}");
+        found.is_some()
+    });
+    assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
+    assert_eq!(walked(set, 100), *model);
+    assert_eq!(pages(set, 40), likes(model));
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Set {
+        who: u128,
+        stamp: Stamp,
+        expired_ms: u64,
+    },
+    Remove {
+        who: u128,
+    },
+    /// Takes a set through its forms faster than one edge after the other.
+    RemoveMany {
+        from: u128,
+        to: u128,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    // Few times, so that many edges stand in the order of their ids, and few ids, so that most of them change.
+    let set = (0u128..500, 0u64..6, any::<bool>(), prop_oneof![3 => Just(0), 1 => 0u64..6]);
+    prop_oneof![
+        20 => set.prop_map(|(who, time_ms, liked, expired_ms)| Op::Set { who, stamp: Stamp::new(time_ms, liked), expired_ms }),
+        4 => (0u128..500).prop_map(|who| Op::Remove { who }),
+        1 => (0u128..500, 0u128..500).prop_map(|(from, to)| Op::RemoveMany { from, to }),
+    ]
+}
+
+fn answers_as_a_map<const N: usize>(ops: &[Op], seed: u64) {
+    let hasher = FixedState::with_seed(seed);
+    let (mut set, mut model) = (EdgeSet::<N>::default(), Model::new());
+    for op in ops {
+        let mut dropped_before_ms = 0;
+        match *op {
+            Op::Set { who, stamp, expired_ms } => {
+                let id = spread::<N>(who);
+                assert_eq!(set.set(id, stamp, expired_ms, &hasher), model.insert(id, stamp));
+                assert_eq!(set.get(id, &hasher), Some(stamp), "what was just set is not dropped");
+                dropped_before_ms = expired_ms;
+            }
+            Op::Remove { who } => {
+                let id = spread::<N>(who);
+                assert_eq!(set.remove(id, &hasher), model.remove(&id));
+            }
+            Op::RemoveMany { from, to } => {
+                for id in (from..to).map(spread::<N>) {
+                    assert_eq!(set.remove(id, &hasher), model.remove(&id));
+                }
+            }
+        }
+        compare(&set, &mut model, dropped_before_ms, &hasher);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn a_set_answers_as_a_map_does(ops in prop::collection::vec(op(), 0..900), seed: u64) {
+        answers_as_a_map::<8>(&ops, seed);
+        answers_as_a_map::<16>(&ops, seed);
+        answers_as_a_map::<6>(&ops, seed);
+    }
+}
+
+/// What a run came through.
+#[derive(Debug, Default)]
+struct Reached {
+    splits: u64,
+    appends: u64,
+    joins: u64,
+    became_many: u64,
+    became_few: u64,
+    rebuilds: u64,
+    /// Checks while the index was moved to another table.
+    moving: u64,
+}
+
+impl Reached {
+    fn note(&mut self, before: Option<(usize, usize)>, after: Option<(usize, usize)>, is_newest: bool) {
+        match (before, after) {
+            (None, Some(_)) => self.became_many += 1,
+            (Some(_), None) => self.became_few += 1,
+            (Some((chunks, words)), Some((chunks_now, words_now))) => {
+                self.rebuilds += u64::from(words != words_now);
+                match (chunks_now > chunks, chunks_now < chunks) {
+                    (true, _) if is_newest => self.appends += 1,
+                    (true, _) => self.splits += 1,
+                    (_, true) => self.joins += 1,
+                    _ => {}
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+fn shape(set: &EdgeSet<8>) -> Option<(usize, usize)> {
+    match &set.0 {
+        Edges::Few(_) => None,
+        Edges::Many(many) => Some(many.shape()),
+    }
+}
+
+#[test]
+fn a_large_set_answers_as_a_map_does_while_it_grows_changes_and_shrinks() {
+    let (hasher, mut state, mut reached) = (FixedState::with_seed(11), 5, Reached::default());
+    let (mut set, mut model, mut clock) = (EdgeSet::<8>::default(), Model::new(), 1_000_000u64);
+    // How many of a hundred changes are removals, of how many ids: up and down, to nothing at the end.
+    let phases =
+        [(5, 20_000), (40, 20_000), (95, 20_000), (5, 180), (10, 20_000), (60, 3_000), (98, 20_000), (100, 20_000)];
+    for (removals, ids) in phases {
+        for step in 0..30_000 {
+            let mut id = u128::from(random(&mut state) % ids);
+            if random(&mut state) % 100 < removals {
+                // An id that is there, or nothing would ever become empty.
+                id = model.range(id..).next().or(model.first_key_value()).map_or(id, |(&id, _)| id);
+                let before = shape(&set);
+                assert_eq!(set.remove(id, &hasher), model.remove(&id));
+                reached.note(before, shape(&set), false);
+            } else {
+                clock += random(&mut state) % 2;
+                let old = random(&mut state).is_multiple_of(2);
+                let time_ms = if old { random(&mut state) % 1_000_000 } else { clock };
+                let stamp = Stamp::new(time_ms, !random(&mut state).is_multiple_of(4));
+                let before = shape(&set);
+                assert_eq!(set.set(id, stamp, 0, &hasher), model.insert(id, stamp));
+                reached.note(before, shape(&set), !old);
+            }
+            assert_eq!(set.len(), model.len());
+            let is_moving = matches!(&set.0, Edges::Many(many) if many.is_moving());
+            if step % 3_000 == 0 || is_moving && step % 20 == 0 {
+                reached.moving += u64::from(is_moving);
+                compare(&set, &mut model, 0, &hasher);
+            }
+        }
+        compare(&set, &mut model, 0, &hasher);
+    }
+    assert!(set.is_empty() && set.memory_bytes() == 0);
+    println!("{reached:?}");
+    let Reached { splits, appends, joins, became_many, became_few, rebuilds, moving } = reached;
+    assert!(splits.min(appends).min(joins).min(rebuilds).min(moving) > 10 && became_many.min(became_few) > 1);
+}
+
+#[test]
+fn a_walk_visits_every_edge_that_is_not_changed_meanwhile() {
+    let hasher = FixedState::with_seed(1);
+    let (mut edges, mut calls, mut became_few) = (0, 0, 0);
+    for seed in 0..60 {
+        let (mut state, mut set) = (seed, EdgeSet::<8>::default());
+        // Every second set loses so much that some become few before the walk ends. What changes has odd ids.
+        let (changes, removals) = [(400, 3), (3_000, 4)][seed as usize % 2];
+        let kept: BTreeSet<u128> = (0..[20, 400, 4_000][seed as usize % 3]).map(|id| id * 2).collect();
+        let stamp = |state: &mut u64| Stamp::new(random(state) % 50, !random(state).is_multiple_of(3));
+        kept.iter().for_each(|&id| assert_eq!(set.set(id, stamp(&mut state), 0, &hasher), None));
+        for id in 0..2_000 {
+            set.set(id * 2 + 1, stamp(&mut state), 0, &hasher);
+        }
+        let (mut seen, mut from) = (BTreeSet::new(), None);
+        loop {
+            let next = set.walk(from, 60, &mut |id, _| {
+                seen.insert(id);
+            });
+            calls += 1;
+            let Some(next) = next else { break };
+            assert!(from.replace(next).is_none_or(|from| next > from), "a walk comes to its end");
+            for _ in 0..random(&mut state) % changes {
+                let id = u128::from(random(&mut state) % 2_000) * 2 + 1;
+                if random(&mut state) % 4 < removals {
+                    set.remove(id, &hasher);
+                } else {
+                    set.set(id, stamp(&mut state), 0, &hasher);
+                }
+            }
+            check(&set, &hasher);
+            became_few += u64::from(matches!(set.0, Edges::Few(_)));
+        }
+        assert!(kept.is_subset(&seen), "seed {seed}: {:?}", kept.difference(&seen).collect::<Vec<_>>());
+        edges += kept.len();
+    }
+    assert!(became_few > 1);
+    println!("{edges} edges that did not change, in {calls} steps of walks, of which {became_few} sets became few");
+}
+
+fn keeps_the_largest_ids<const N: usize>() {
+    let hasher = FixedState::with_seed(1);
+    let (max, stamp) = (u128::MAX >> (128 - 8 * N), Stamp::new(crate::limits::MAX_TIME_MS, true));
+    let mut set = EdgeSet::<N>::default();
+    for below in 0..200 {
+        assert_eq!(set.set(max - below, stamp, 0, &hasher), None);
+        assert_eq!(set.get(max - below, &hasher), Some(stamp));
+    }
+    check(&set, &hasher);
+    assert_eq!(pages(&set, 7), (0..200).map(|below| (max - below, stamp)).collect::<Vec<_>>());
+    // A position need not be of an id that the set can hold.
+    let beyond = 1u128.checked_shl(8 * N as u32).unwrap_or(u128::MAX);
+    let mut out = Vec::new();
+    set.newest(Some((stamp, beyond)), 1, &mut out);
+    assert_eq!(out, [(max - u128::from(N == 16), stamp)]);
+    assert_eq!(set.walk(Some((stamp, beyond)), 1, &mut |_, _| {}), None);
+    assert_eq!(set.remove(max, &hasher), Some(stamp));
+    assert_eq!(set.get(max, &hasher), None);
+}
+
+#[test]
+fn ids_of_the_full_width_are_kept() {
+    keeps_the_largest_ids::<6>();
+    keeps_the_largest_ids::<8>();
+    keeps_the_largest_ids::<16>();
+}
+
+#[test]
+fn whoever_chooses_ids_cannot_choose_equal_hashes() {
+    // The constant that foldhash combines the upper half of a `u128` with, before it multiplies by it.
+    const CANCELLED: u64 = 0xc0ac_29b7_c97c_50dd;
+    let hasher = FixedState::with_seed(77);
+    let ids: Vec<_> = (0..100).map(|low| u128::from(CANCELLED) << 64 | low).collect();
+    assert_eq!(ids.iter().map(|id| hasher.hash_one(id)).max(), Some(0));
+    let hashes: BTreeSet<_> = ids.iter().map(|&id| Edge::<16>::with_id(id).hash(&hasher)).collect();
+    assert_eq!(hashes.len(), 100);
+}
+
+#[test]
+fn few_edges_take_their_own_bytes() {
+    let (hasher, mut set) = (FixedState::with_seed(1), EdgeSet::<8>::default());
+    for id in 0..10 {
+        set.set(id, Stamp::new(5, true), 0, &hasher);
+    }
+    assert_eq!(set.memory_bytes(), 10 * 14);
+}

@@ -1,0 +1,133 @@
+//! The edges of a namespace's items in one shard, by the items' slots.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::LikeRules;
+use crate::edge::{Stamp, ViewerWidth};
+use crate::shard::edges::{EdgeSet, Position};
+
+/// A set of edges, whatever the width of its ids. See [`EdgeSet`].
+pub(crate) trait Edges: Debug + Send {
+    fn get(&self, id: u128, hasher: &FixedState) -> Option<Stamp>;
+    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &FixedState) -> Option<Stamp>;
+    fn remove(&mut self, id: u128, hasher: &FixedState) -> Option<Stamp>;
+    fn newest(&self, before: Option<Position>, limit: usize, out: &mut Vec<(u128, Stamp)>) -> Option<Position>;
+    fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position>;
+}
+
+impl<const N: usize> Edges for EdgeSet<N> {
+    fn get(&self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+        self.get(id, hasher)
+    }
+
+    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &FixedState) -> Option<Stamp> {
+        self.set(id, stamp, expired_ms, hasher)
+    }
+
+    fn remove(&mut self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+        self.remove(id, hasher)
+    }
+
+    fn newest(&self, before: Option<Position>, limit: usize, out: &mut Vec<(u128, Stamp)>) -> Option<Position> {
+        self.newest(before, limit, out)
+    }
+
+    fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position> {
+        self.walk(from, budget, visit)
+    }
+}
+
+const _: () = assert!(ViewerWidth::Bits64.bytes() == 8 && ViewerWidth::Bits128.bytes() == 16);
+
+/// The edges of all items of a like namespace in one shard.
+#[derive(Debug)]
+pub(in crate::shard) struct LikeTable {
+    pub(super) rules: Arc<LikeRules>,
+    sets: Sets,
+}
+
+/// By slot, as far as any item has had an edge.
+#[derive(Debug)]
+enum Sets {
+    Bits64(Vec<EdgeSet<8>>),
+    Bits128(Vec<EdgeSet<16>>),
+}
+
+impl LikeTable {
+    pub(in crate::shard) fn new(rules: Arc<LikeRules>) -> Self {
+        let sets = match rules.width {
+            ViewerWidth::Bits64 => Sets::Bits64(Vec::new()),
+            ViewerWidth::Bits128 => Sets::Bits128(Vec::new()),
+        };
+        Self { rules, sets }
+    }
+
+    /// The edges of a slot's item; `None` when there never were any.
+    #[inline]
+    pub(super) fn edges(&self, slot: u32) -> Option<&dyn Edges> {
+        match &self.sets {
+            Sets::Bits64(sets) => sets.get(slot as usize).map(|set| set as &dyn Edges),
+            Sets::Bits128(sets) => sets.get(slot as usize).map(|set| set as &dyn Edges),
+        }
+    }
+
+    /// Sets or removes the edge of a viewer to a slot's item, and returns what it was.
+    #[inline]
+    pub(in crate::shard) fn set(
+        &mut self,
+        slot: u32,
+        viewer: u128,
+        stamp: Option<Stamp>,
+        hasher: &FixedState,
+    ) -> Option<Stamp> {
+        let edges: &mut dyn Edges = match &mut self.sets {
+            Sets::Bits64(sets) => at(sets, slot),
+            Sets::Bits128(sets) => at(sets, slot),
+        };
+        match stamp {
+            Some(stamp) => edges.set(viewer, stamp, self.rules.oldest_ms(), hasher),
+            None => edges.remove(viewer, hasher),
+        }
+    }
+
+    /// Takes all edges from a slot.
+    pub(in crate::shard) fn take(&mut self, slot: u32) -> Option<Box<dyn Edges>> {
+        match &mut self.sets {
+            Sets::Bits64(sets) => take(sets, slot),
+            Sets::Bits128(sets) => take(sets, slot),
+        }
+    }
+
+    /// Bytes of memory that the edges take.
+    pub(in crate::shard) fn memory_bytes(&self) -> usize {
+        match &self.sets {
+            Sets::Bits64(sets) => memory_bytes(sets),
+            Sets::Bits128(sets) => memory_bytes(sets),
+        }
+    }
+}
+
+fn at<const N: usize>(sets: &mut Vec<EdgeSet<N>>, slot: u32) -> &mut EdgeSet<N> {
+    let (slot, len) = (slot as usize, sets.len());
+    if slot >= len {
+        // An eighth at a time, as the slab of the items grows.
+        if slot >= sets.capacity() {
+            sets.reserve_exact((slot + 1 - len).max(len / 8).max(16));
+        }
+        sets.resize_with(slot + 1, EdgeSet::default);
+    }
+    &mut sets[slot]
+}
+
+fn take<const N: usize>(sets: &mut [EdgeSet<N>], slot: u32) -> Option<Box<dyn Edges>> {
+    let set = std::mem::take(sets.get_mut(slot as usize)?);
+    (!set.is_empty()).then(|| Box::new(set) as Box<dyn Edges>)
+}
+
+fn memory_bytes<const N: usize>(sets: &Vec<EdgeSet<N>>) -> usize {
+    let inner: usize = sets.iter().map(EdgeSet::memory_bytes).sum();
+    inner + sets.capacity() * size_of::<EdgeSet<N>>()
+}

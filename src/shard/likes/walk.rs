@@ -1,0 +1,296 @@
+//! Listing edges, walking over all of them in short lock holds, loading them at open, and keeping the viewers' side up
+//! to date.
+
+use bytes::Bytes;
+
+use super::viewers::ItemPlace;
+use super::{EdgeChange, EdgeState, RemovedEdges};
+use crate::edge::{Stamp, Viewer};
+use crate::shard::edges::Position;
+use crate::shard::{Chunk, NamespaceId, Place, Refusal, Shards, hash_key};
+
+/// Edges visited while a lock is held, about: some tens of microseconds.
+const EDGES_PER_HOLD: usize = 1_024;
+
+/// Slots visited while a lock is held.
+const SLOTS_PER_HOLD: usize = 256;
+
+/// How many likes of a viewer are looked up in their items at a time.
+const LIKES_AT_A_TIME: usize = 64;
+
+/// A place in a walk over the edges of a namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EdgePlace {
+    stripe: usize,
+    slot: usize,
+    within: Option<Position>,
+}
+
+/// An edge as a walk shows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edge<'a> {
+    slot: u32,
+    pub(crate) item: &'a [u8],
+    pub(crate) viewer: u128,
+    pub(crate) stamp: Stamp,
+}
+
+/// An item whose count is not that of its likes, or a viewer who is not the same from both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Drift {
+    pub(crate) item: Bytes,
+    pub(crate) what: String,
+}
+
+impl Shards {
+    /// Visits some of the edges of a namespace, each with its item, under one short lock hold, and returns where to go
+    /// on, or `None` after the last. An edge that is not changed during the whole walk is visited at least once.
+    pub(crate) fn visit_edges(
+        &self,
+        namespace: NamespaceId,
+        at: EdgePlace,
+        visit: &mut dyn FnMut(Edge<'_>),
+    ) -> Result<Option<EdgePlace>, Refusal> {
+        let Some(stripe) = self.stripes.get(at.stripe) else { return Ok(None) };
+        let shard = stripe.lock();
+        let table = shard.table(namespace)?;
+        let likes = table.likes().ok_or(Refusal::NoNamespace)?;
+        let (mut slot, mut within, mut left) = (at.slot, at.within, EDGES_PER_HOLD);
+        let end = (slot + SLOTS_PER_HOLD).min(table.slots());
+        while slot < end && left > 0 {
+            let (key, edges) = (table.key(slot as u32), likes.edges(slot as u32));
+            if let (Some(key), Some(edges)) = (key, edges) {
+                within = edges.walk(within, left, &mut |viewer, stamp| {
+                    left = left.saturating_sub(1);
+                    visit(Edge { slot: slot as u32, item: key, viewer, stamp });
+                });
+                if within.is_some() {
+                    break;
+                }
+            }
+            within = None;
+            slot += 1;
+        }
+        let next = if slot < table.slots() {
+            EdgePlace { stripe: at.stripe, slot, within }
+        } else {
+            EdgePlace { stripe: at.stripe + 1, ..EdgePlace::default() }
+        };
+        Ok((next.stripe < self.stripes.len()).then_some(next))
+    }
+
+    /// The viewers who like an item, newest first, from below a position on: a part of them under one short lock hold,
+    /// and where to go on.
+    pub(crate) fn newest_likers(
+        &self,
+        namespace: NamespaceId,
+        item: &[u8],
+        before: Option<Position>,
+        limit: usize,
+        out: &mut Vec<(u128, Stamp)>,
+    ) -> Result<Option<Position>, Refusal> {
+        let hash = self.hash(item);
+        let shard = self.lock(self.stripe_of(hash));
+        if self.is_halted() {
+            return Err(Refusal::Halted);
+        }
+        let table = shard.table(namespace)?;
+        let edges = table.find(hash, item).and_then(|slot| table.likes()?.edges(slot));
+        Ok(edges.and_then(|edges| edges.newest(before, limit, out)))
+    }
+
+    /// The items that a viewer likes, newest first and those of one time by their keys, from after `after` on.
+    pub(crate) fn newest_liked(
+        &self,
+        namespace: NamespaceId,
+        viewer: u128,
+        after: Option<(u64, &[u8])>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, u64)>, Refusal> {
+        self.lock(0).table(namespace)?;
+        if self.is_halted() {
+            return Err(Refusal::Halted);
+        }
+        let mut liked: Vec<(Bytes, u64)> = Vec::new();
+        // Above every like of that time: those of one time are in the order of their places here.
+        let mut next = after.map(|(time_ms, _)| (Stamp::new(time_ms, false), 0));
+        let mut found = Vec::new();
+        loop {
+            next = self.viewers.newest(namespace, viewer, next, LIKES_AT_A_TIME, &mut found);
+            // The last of a page may be one of several of its time, which are to be in order.
+            let enough = |time_ms| liked.len() > limit && liked[limit].1 > time_ms;
+            if found.first().is_some_and(|(_, stamp)| enough(stamp.time_ms())) {
+                break;
+            }
+            for (place, stamp) in found.drain(..) {
+                let is_after = |key: &[u8]| after.is_none_or(|(time_ms, last)| stamp.time_ms() < time_ms || key > last);
+                if let Some(key) = self.liked_at(namespace, place, viewer)?.filter(|key| is_after(key)) {
+                    liked.push((key, stamp.time_ms()));
+                }
+            }
+            if next.is_none() {
+                break;
+            }
+        }
+        liked.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        liked.truncate(limit);
+        Ok(liked)
+    }
+
+    /// The key of the item in a place, if the viewer likes it.
+    fn liked_at(
+        &self,
+        namespace: NamespaceId,
+        (stripe, slot): ItemPlace,
+        viewer: u128,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let shard = self.lock(stripe as usize);
+        if self.is_halted() {
+            return Err(Refusal::Halted);
+        }
+        let table = shard.table(namespace)?;
+        let edges = table.likes().and_then(|likes| likes.edges(slot));
+        let likes = edges.and_then(|edges| edges.get(viewer, &self.hasher)).is_some_and(Stamp::is_like);
+        Ok(table.key(slot).filter(|_| likes).map(Bytes::copy_from_slice))
+    }
+
+    /// Tells the viewers what a collected epoch changed in a shard. For the committer only.
+    pub(crate) fn tell_viewers(&self, stripe: usize, changes: &[EdgeChange]) {
+        for namespace in changes.chunk_by(|a, b| a.namespace == b.namespace) {
+            let Some(rules) = self.like_rules(namespace[0].namespace) else { continue };
+            let expired_ms = rules.oldest_ms();
+            for change in namespace {
+                let (viewer, stamp) = match change.state {
+                    EdgeState::Is { viewer, stamp } => (viewer, Some(stamp)),
+                    EdgeState::Gone { viewer } => (viewer, None),
+                    // See `tell_removed`.
+                    EdgeState::Cleared => continue,
+                };
+                self.viewers.set(change.namespace, viewer, (stripe as u32, change.slot), stamp, expired_ms);
+            }
+        }
+    }
+
+    /// Tells some of the viewers of an item that was removed, and returns where to go on. For the committer only, after
+    /// [`Shards::tell_viewers`] of the same epoch. The slot may be in use again: an edge that is there now was made
+    /// later, and the viewer knows of it or will.
+    pub(crate) fn tell_removed(
+        &self,
+        stripe: usize,
+        removed: &RemovedEdges,
+        from: Option<Position>,
+    ) -> Option<Position> {
+        let RemovedEdges { namespace, slot, edges } = removed;
+        let mut viewers = Vec::new();
+        let next = edges.walk(from, EDGES_PER_HOLD, &mut |viewer, _| viewers.push(viewer));
+        for viewer in viewers {
+            if self.edge_at(*namespace, stripe, *slot, viewer).is_none() {
+                self.viewers.set(*namespace, viewer, (stripe as u32, *slot), None, 0);
+            }
+        }
+        next
+    }
+
+    fn edge_at(&self, namespace: NamespaceId, stripe: usize, slot: u32, viewer: u128) -> Option<Stamp> {
+        let shard = self.lock(stripe);
+        shard.table(namespace).ok()?.likes()?.edges(slot)?.get(viewer, &self.hasher)
+    }
+
+    /// Sets edges of an item while the store is being opened: nothing is logged. Its count is not touched; an item that
+    /// is new has 0. `None` when its table is full or its namespace has no likes.
+    pub(crate) fn load_edges(
+        &self,
+        namespace: NamespaceId,
+        item: &[u8],
+        edges: impl Iterator<Item = (u128, Stamp)>,
+    ) -> Option<Place> {
+        let hash = self.hash(item);
+        let stripe = self.stripe_of(hash);
+        let mut shard = self.lock(stripe);
+        let table = shard.table_mut(namespace).ok()?;
+        table.likes()?;
+        let slot = match table.find(hash, item) {
+            Some(slot) => slot,
+            None => table.insert(hash, item, 0, |key| hash_key(&self.hasher, key))?,
+        };
+        for (viewer, stamp) in edges {
+            table.set_edge(slot, viewer, Some(stamp), &self.hasher);
+        }
+        Some(Place::new(stripe, slot))
+    }
+
+    /// Sets or removes an edge of an item that was loaded.
+    pub(crate) fn load_edge_at(&self, namespace: NamespaceId, place: Place, viewer: u128, stamp: Option<Stamp>) {
+        if let Ok(table) = self.lock(place.stripe()).table_mut(namespace) {
+            table.set_edge(place.slot(), viewer, stamp, &self.hasher);
+        }
+    }
+
+    /// Removes all edges of an item that was loaded.
+    pub(crate) fn load_cleared_at(&self, namespace: NamespaceId, place: Place) {
+        if let Ok(table) = self.lock(place.stripe()).table_mut(namespace) {
+            table.take_edges(place.slot());
+        }
+    }
+
+    /// How many likes there are: the sum of the items' counts. Visits every item.
+    pub(crate) fn likes(&self, namespace: NamespaceId) -> u64 {
+        let (mut likes, mut next) = (0, Some(Chunk::default()));
+        while let Some(at) = next {
+            next = self.visit(namespace, at, &mut |_, count| likes += count.unsigned_abs()).unwrap_or(None);
+        }
+        likes
+    }
+
+    /// Whether the viewers' side has exactly the likes that the items have, of which there are so many. While nothing
+    /// changes.
+    pub(crate) fn compare_sides(&self, namespace: NamespaceId, likes: u64) -> Result<(), Drift> {
+        let mut next = Some(EdgePlace::default());
+        while let Some(at) = next {
+            let mut drift = None;
+            let stripe = at.stripe as u32;
+            let Ok(found) = self.visit_edges(namespace, at, &mut |Edge { slot, item, viewer, stamp }| {
+                if stamp.is_like() && self.viewers.get(namespace, viewer, (stripe, slot)) != Some(stamp) {
+                    let what = format!("is liked by {}, whose own list does not say so", Viewer::from(viewer));
+                    drift = Some(Drift { item: Bytes::copy_from_slice(item), what });
+                }
+            }) else {
+                return Ok(());
+            };
+            drift.map_or(Ok(()), Err)?;
+            next = found;
+        }
+        let listed = self.viewers.likes(namespace);
+        if listed == likes {
+            return Ok(());
+        }
+        Err(Drift { item: Bytes::new(), what: format!("has {likes} likes and its viewers list {listed}") })
+    }
+
+    /// Counts the likes of every item of some shards of a namespace, compares them with the items' counts, and tells
+    /// the viewers of each edge. Returns how many likes there are. While the store is being opened.
+    pub(crate) fn recount(&self, namespace: NamespaceId, stripes: std::ops::Range<usize>) -> Result<u64, Drift> {
+        let mut total = 0;
+        for stripe in stripes {
+            let shard = self.lock(stripe);
+            let Ok(table) = shard.table(namespace) else { continue };
+            let Some(likes) = table.likes() else { continue };
+            for slot in 0..table.slots() as u32 {
+                let mut counted = 0;
+                if let Some(edges) = likes.edges(slot) {
+                    edges.walk(None, usize::MAX, &mut |viewer, stamp| {
+                        counted += i64::from(stamp.is_like());
+                        self.viewers.set(namespace, viewer, (stripe as u32, slot), Some(stamp), 0);
+                    });
+                }
+                let count = table.value(slot).unwrap_or(0);
+                if counted != count {
+                    let item = Bytes::copy_from_slice(table.key(slot).unwrap_or_default());
+                    return Err(Drift { item, what: format!("counts {count} and has {counted} likes") });
+                }
+                total += counted as u64;
+            }
+        }
+        Ok(total)
+    }
+}
