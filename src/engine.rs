@@ -23,7 +23,9 @@ use crate::log::LogWriter;
 use crate::manifest::{Manifest, ManifestFile, Namespace};
 use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
 use crate::recovery::{Recovered, RecoveryReport, recover};
-use crate::shard::{Applied, BatchChange, BatchOutcome, Change, Chunk, LikeEvent, NamespaceId, Refusal, Shards};
+use crate::shard::{
+    Applied, BatchChange, BatchOutcome, Change, Chunk, Edge, EdgePlace, LikeEvent, NamespaceId, Refusal, Shards,
+};
 use crate::snapshot::Homes;
 use crate::stats::{Meter, Stats};
 #[cfg(any(test, feature = "sim"))]
@@ -270,6 +272,19 @@ impl Engine {
         visit: &mut dyn FnMut(&[u8], i64),
     ) -> Result<Option<Chunk>, Refusal> {
         if self.shared.shards.is_halted() { Err(Refusal::Halted) } else { self.shards().visit(namespace, chunk, visit) }
+    }
+
+    /// Visits a piece of the edges of a namespace, unless the store has stopped.
+    pub(crate) fn visit_edges(
+        &self,
+        namespace: NamespaceId,
+        at: EdgePlace,
+        visit: &mut dyn FnMut(Edge<'_>),
+    ) -> Result<Option<EdgePlace>, Refusal> {
+        if self.shared.shards.is_halted() {
+            return Err(Refusal::Halted);
+        }
+        self.shards().visit_edges(namespace, at, visit)
     }
 
     /// How many counters a namespace has, unless the store has stopped.

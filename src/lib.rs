@@ -103,7 +103,7 @@ pub use counters::{Counters, Iter};
 pub use edge::{ParseViewerError, Viewer};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};
-pub use likes::{LikedItem, Liker, Likes};
+pub use likes::{EdgeIter, LikedItem, Liker, Likes};
 pub use limits::{MAX_BATCH_CHANGES, MAX_KEY_BYTES, MAX_NAMESPACES, MAX_TIME_MS};
 pub use options::{AtBound, CounterOptions, Durability, LikeOptions, Options, SnapshotHome, ViewerIds};
 pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::counters::check_key;
+use crate::counters::{Counters, check_key};
 use crate::edge::{Stamp, Viewer, ViewerWidth};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::limits::MAX_TIME_MS;
 use crate::manifest::Namespace;
 use crate::options::LikeOptions;
 use crate::receipt::Receipt;
-use crate::shard::{Applied, LikeEvent, LikeRules, Refusal, When};
+use crate::shard::{Applied, Edge, EdgePlace, LikeEvent, LikeRules, Refusal, Shards, When};
 
 /// A handle to a namespace of likes, from [`Store::likes`](crate::Store::likes).
 ///
@@ -53,8 +53,8 @@ use crate::shard::{Applied, LikeEvent, LikeRules, Refusal, When};
 /// and *is applied* then.
 #[derive(Clone)]
 pub struct Likes {
-    engine: Arc<Engine>,
-    namespace: Namespace,
+    /// The items and their counts.
+    items: Counters,
     options: LikeOptions,
     rules: Arc<LikeRules>,
 }
@@ -79,7 +79,7 @@ pub struct LikedItem {
 
 impl fmt::Debug for Likes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Likes").field("name", &self.namespace.name).field("options", &self.options).finish()
+        f.debug_struct("Likes").field("name", &self.name()).field("options", &self.options).finish()
     }
 }
 
@@ -89,21 +89,21 @@ impl Likes {
         let options = namespace.like_options()?;
         let missing = || Error::NoSuchNamespace { name: namespace.name.to_string() };
         let rules = engine.shards().like_rules(namespace.id).ok_or_else(missing)?;
-        Ok(Self { engine, namespace, options, rules })
+        Ok(Self { items: Counters::new(engine, namespace), options, rules })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        self.items.engine()
     }
 
     pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
+        self.items.namespace()
     }
 
     /// The namespace's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.namespace.name
+        self.items.name()
     }
 
     /// The options that the namespace was created with.
@@ -162,10 +162,7 @@ impl Likes {
     /// Only those that every method has.
     #[inline]
     pub fn count(&self, item: impl AsRef<[u8]>) -> Result<u64> {
-        let item = item.as_ref();
-        check_key(item)?;
-        let count = self.engine.shards().get(self.namespace.id, item).map_err(|refusal| self.refused(refusal, item))?;
-        Ok(count.map_or(0, i64::unsigned_abs))
+        self.items.get(item).map(i64::unsigned_abs)
     }
 
     /// The counts of several items, in their order. Each is read at its own moment.
@@ -186,7 +183,7 @@ impl Likes {
     pub fn has_liked(&self, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>) -> Result<bool> {
         let (item, viewer) = (item.as_ref(), self.check_viewer(viewer.into())?);
         check_key(item)?;
-        let liked = self.engine.shards().has_liked(self.namespace.id, item, viewer);
+        let liked = self.shards().has_liked(self.namespace().id, item, viewer);
         liked.map_err(|refusal| self.refused(refusal, item))
     }
 
@@ -218,9 +215,8 @@ impl Likes {
         while found.len() < limit {
             let left = limit - found.len();
             next = self
-                .engine
                 .shards()
-                .newest_likers(self.namespace.id, item, next, left, &mut found)
+                .newest_likers(self.namespace().id, item, next, left, &mut found)
                 .map_err(|refusal| self.refused(refusal, item))?;
             if next.is_none() {
                 break;
@@ -247,9 +243,55 @@ impl Likes {
     ) -> Result<Vec<LikedItem>> {
         let viewer = self.check_viewer(viewer.into())?;
         let after = after.map(|after| (after.time_ms.min(MAX_TIME_MS), &after.item[..]));
-        let liked = self.engine.shards().newest_liked(self.namespace.id, viewer, after, limit);
+        let liked = self.shards().newest_liked(self.namespace().id, viewer, after, limit);
         let liked = liked.map_err(|refusal| self.refused(refusal, b""))?;
         Ok(liked.into_iter().map(|(item, time_ms)| LikedItem { item, time_ms }).collect())
+    }
+
+    /// How many items there are, also those whose likes were all taken back. Adds up the shards, so its cost is their
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// Only those that every method has.
+    pub fn len(&self) -> Result<usize> {
+        self.items.len()
+    }
+
+    /// Whether there is no item.
+    ///
+    /// # Errors
+    ///
+    /// Only those that every method has.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.items.is_empty()
+    }
+
+    /// All items with their counts, also those whose likes were all taken back, in no particular order: as
+    /// [`Counters::iter`].
+    pub fn iter(&self) -> impl Iterator<Item = Result<(Bytes, u64)>> + '_ {
+        self.items.iter().map(|item| item.map(|(key, count)| (key, count.unsigned_abs())))
+    }
+
+    /// The `n` items with the most likes, most first, equal counts by ascending key; those without any are left out. As
+    /// [`Counters::top`].
+    ///
+    /// # Errors
+    ///
+    /// Only those that every method has.
+    pub fn top(&self, n: usize) -> Result<Vec<(Bytes, u64)>> {
+        let top = self.items.top(n)?.into_iter().map(|(key, count)| (key, count.unsigned_abs()));
+        Ok(top.take_while(|&(_, count)| count > 0).collect())
+    }
+
+    /// All likes, those of an item one after another, in no particular order.
+    ///
+    /// Changes go on meanwhile: a lock is held for some tens of microseconds at a time. A like that is there during the
+    /// whole iteration, unchanged, is listed; while others of its item change it may be listed twice. After an error
+    /// the iteration is over.
+    #[must_use]
+    pub fn edges(&self) -> EdgeIter<'_> {
+        EdgeIter { likes: self, next: Some(EdgePlace::default()), chunk: Vec::new().into_iter() }
     }
 
     /// Removes the item with all its likes. [`Receipt::previous`] is how many there were.
@@ -262,7 +304,7 @@ impl Likes {
     pub fn remove_item(&self, item: impl AsRef<[u8]>) -> Result<Receipt<'_>> {
         let item = item.as_ref();
         check_key(item)?;
-        self.answer(self.engine.remove_item(self.namespace.id, item), item)
+        self.answer(self.engine().remove_item(self.namespace().id, item), item)
     }
 
     /// Removes every like of the viewer, and what is remembered of unlikes, from all items: one durable change, also
@@ -279,7 +321,11 @@ impl Likes {
     /// Only those that every method has.
     pub fn forget_viewer(&self, viewer: impl Into<Viewer>) -> Result<Receipt<'_>> {
         let viewer = self.check_viewer(viewer.into())?;
-        self.answer(self.engine.forget_viewer(self.namespace.id, viewer), b"")
+        self.answer(self.engine().forget_viewer(self.namespace().id, viewer), b"")
+    }
+
+    fn shards(&self) -> &Shards {
+        self.engine().shards()
     }
 
     fn check_viewer(&self, viewer: Viewer) -> Result<u128> {
@@ -293,7 +339,7 @@ impl Likes {
     #[inline]
     pub(crate) fn now(&self, viewer: Viewer, liked: bool) -> Result<LikeEvent> {
         let viewer = self.check_viewer(viewer)?;
-        let now_ms = self.engine.wall_ms().min(MAX_TIME_MS);
+        let now_ms = self.engine().wall_ms().min(MAX_TIME_MS);
         self.rules.see(now_ms);
         Ok(LikeEvent { viewer, liked, when: When::Now(now_ms) })
     }
@@ -307,7 +353,7 @@ impl Likes {
         }
         if time_ms > self.rules.newest_ms() {
             // One event from the future must not make every other one too old.
-            self.rules.see(time_ms.min(self.engine.wall_ms()));
+            self.rules.see(time_ms.min(self.engine().wall_ms()));
         }
         Ok(LikeEvent { viewer, liked, when: When::At(time_ms) })
     }
@@ -315,17 +361,53 @@ impl Likes {
     #[inline]
     fn apply(&self, item: &[u8], event: LikeEvent) -> Result<Receipt<'_>> {
         check_key(item)?;
-        self.answer(self.engine.like(self.namespace.id, item, &event), item)
+        self.answer(self.engine().like(self.namespace().id, item, &event), item)
     }
 
     fn answer(&self, applied: Result<Applied, Refusal>, item: &[u8]) -> Result<Receipt<'_>> {
         let applied = applied.map_err(|refusal| self.refused(refusal, item))?;
-        self.engine.acknowledge(applied.epoch)?;
-        Ok(Receipt::new(applied, self.engine.group()))
+        self.engine().acknowledge(applied.epoch)?;
+        Ok(Receipt::new(applied, self.engine().group()))
     }
 
     #[cold]
     fn refused(&self, refusal: Refusal, item: &[u8]) -> Error {
-        self.engine.refused(refusal, &self.namespace, item)
+        self.engine().refused(refusal, self.namespace(), item)
+    }
+}
+
+/// An iteration over all likes of a namespace, from [`Likes::edges`].
+#[derive(Debug)]
+pub struct EdgeIter<'a> {
+    likes: &'a Likes,
+    next: Option<EdgePlace>,
+    chunk: std::vec::IntoIter<(Bytes, Liker)>,
+}
+
+impl Iterator for EdgeIter<'_> {
+    type Item = Result<(Bytes, Liker)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(edge) = self.chunk.next() {
+                return Some(Ok(edge));
+            }
+            let mut chunk: Vec<(Bytes, Liker)> = Vec::new();
+            let mut collect = |Edge { item, viewer, stamp, .. }: Edge<'_>| {
+                if stamp.is_like() {
+                    let item = match chunk.last() {
+                        Some((last, _)) if last == item => last.clone(),
+                        _ => Bytes::copy_from_slice(item),
+                    };
+                    chunk.push((item, Liker { viewer: viewer.into(), time_ms: stamp.time_ms() }));
+                }
+            };
+            let at = self.next.take()?;
+            match self.likes.engine().visit_edges(self.likes.namespace().id, at, &mut collect) {
+                Ok(next) => self.next = next,
+                Err(refusal) => return Some(Err(self.likes.refused(refusal, b""))),
+            }
+            self.chunk = chunk.into_iter();
+        }
     }
 }

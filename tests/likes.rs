@@ -85,6 +85,38 @@ fn lists_are_newest_first_and_their_pages_survive_what_comes_in_between() {
 }
 
 #[test]
+fn all_items_and_all_likes_can_be_listed() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let videos = store.likes("videos").unwrap();
+    assert!(videos.is_empty().unwrap());
+    for viewer in 0..5_000_u64 {
+        videos.like_at(format!("video {}", viewer % 3), viewer, viewer).unwrap();
+    }
+    videos.like("video 1", 9_000_u64).unwrap();
+    videos.like("video 9", 1_u64).unwrap();
+    videos.unlike("video 9", 1_u64).unwrap();
+    assert_eq!(videos.len().unwrap(), 4);
+    let items: BTreeMap<_, _> = videos.iter().map(Result::unwrap).collect();
+    let expected = [("video 0", 1_667), ("video 1", 1_668), ("video 2", 1_666), ("video 9", 0)];
+    assert_eq!(items, expected.map(|(item, count)| (item.into(), count)).into());
+    let top: Vec<_> = videos.top(9).unwrap();
+    let expected = [("video 1", 1_668), ("video 0", 1_667), ("video 2", 1_666)];
+    assert_eq!(top, expected.map(|(item, count)| (item.into(), count)));
+    let edges: Vec<_> = videos.edges().map(Result::unwrap).collect();
+    assert_eq!(edges.len(), 5_001);
+    for (item, _) in expected {
+        let mut of_item: Vec<Liker> =
+            edges.iter().filter(|(found, _)| found == item).map(|&(_, liker)| liker).collect();
+        of_item.sort_by_key(|liker| std::cmp::Reverse((liker.time_ms, liker.viewer)));
+        assert_eq!(of_item, all_likers(&videos, item, 1_000));
+    }
+    store.close().unwrap();
+    assert!(matches!(videos.edges().next(), Some(Err(Error::Closed))));
+    assert!(matches!(videos.iter().next(), Some(Err(Error::Closed))));
+}
+
+#[test]
 fn what_a_viewer_likes_is_listed_once_its_epoch_is_sealed() {
     let world = World::new();
     let store = world.open().unwrap();
