@@ -104,6 +104,8 @@ impl Table {
         let hash = rehash(self.keys.key(&self.entries[slot as usize]));
         let (entries, keys) = (&self.entries, &self.keys);
         self.index.remove(hash, slot, |slot| rehash(keys.key(&entries[slot as usize])));
+        // Whoever has the slot next has no edge.
+        drop(self.take_edges(slot));
         let entry = &mut self.entries[slot as usize];
         self.live -= usize::from(entry.is_live());
         self.keys.vacate(entry);

@@ -131,6 +131,9 @@ impl Shards {
                 }
             }
         }
+        // What is in the open epoch is told when that is sealed. Anything else that is listed was an unlike that the
+        // item has forgotten.
+        self.viewers.forget(namespace, viewer);
         let epoch = if changed { self.open_epoch() } else { self.newest_epoch() };
         Ok(Applied { previous: likes, value: 0, changed, epoch, first })
     }

@@ -117,6 +117,14 @@ impl Viewers {
         places
     }
 
+    /// Forgets a viewer with everything that is listed.
+    pub(super) fn forget(&self, namespace: NamespaceId, viewer: u128) {
+        let mut stripe = self.stripe(viewer).lock();
+        let items = stripe.namespaces.get_mut(&namespace).and_then(|table| table.remove(&viewer));
+        drop(stripe);
+        drop(items);
+    }
+
     /// The stamp of an edge as the viewer's side has it.
     pub(super) fn get(&self, namespace: NamespaceId, viewer: u128, place: ItemPlace) -> Option<Stamp> {
         let stripe = self.stripe(viewer).lock();
