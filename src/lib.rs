@@ -9,15 +9,26 @@
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path();
 //! let store = Store::open(path)?;
-//! let likes = store.counters("likes")?;
 //!
-//! likes.add("video-1", 1)?; // durable within the group window, 5 ms by default
-//! likes.add("video-2", 1)?.wait()?; // durable now
-//! assert_eq!(likes.get("video-1")?, 1);
-//! assert_eq!(likes.top(10)?.len(), 2);
+//! let videos = store.likes("videos")?; // one viewer, one like
+//! videos.like("video-1", 7_u64)?; // durable within the group window, 5 ms by default
+//! videos.like("video-1", 7_u64)?; // sent again: nothing changes
+//! videos.like("video-2", 8_u64)?.wait()?; // durable now
+//! assert_eq!(videos.count("video-1")?, 1);
+//! assert!(videos.has_liked("video-1", 7_u64)?);
+//!
+//! let views = store.counters("views")?; // plain counters
+//! views.add("video-1", 1)?;
+//! assert_eq!(views.top(10)?.len(), 1);
 //! store.close()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Likes or counters
+//!
+//! [`Likes`] know who likes what, and since when: whatever is retried, reordered or sent twice, a viewer counts once, and
+//! an item's count is that of its likes. [`Counters`] count anything, by any amount, in a third of the memory or less;
+//! that a retry is not counted twice is the caller's care. Both mix in one [`Batch`].
 //!
 //! # How it works
 //!
@@ -43,15 +54,20 @@
 //! | call | cost |
 //! |---|---|
 //! | [`Counters::add`], [`get`](Counters::get), `set`, `remove` | one lock of one shard, one hash lookup; no I/O, and no allocation for a counter that exists |
+//! | [`Likes::like`], `unlike`, [`has_liked`](Likes::has_liked) | the same, and a lookup of the viewer among the item's: a scan of up to 128, beyond that an index |
+//! | [`Likes::likers`] | one lock of one shard, a few microseconds for a page, wherever it begins |
+//! | [`Likes::liked_by`], [`liked_among`](Likes::liked_among) | a lookup for each item of the page |
+//! | [`Likes::forget_viewer`], [`remove_item`](Likes::remove_item) | linear in the viewer's likes; constant, and the likes in the background |
 //! | [`Batch::commit`] | the same for each change; locks all its shards together |
 //! | [`Counters::iter`], [`top`](Counters::top), a snapshot | all counters, in lock holds of a few microseconds |
 //! | [`Store::open`] | linear in the counters, and in the log since the last snapshot (at most the larger of 64 MiB and the snapshot) |
 //! | memory | about 41 bytes for a counter with a key of up to 19 bytes; longer keys add their length and 16 bytes; the room of removed counters is used again, and given back at the next open |
+//! | memory of likes | about 41 bytes for an item, 16 to 19 for each of its likes, and about as much for the viewers' side |
 //! | disk | two snapshots, a third while it is written, and the log between; about 3 bytes of log for each counter changed in an epoch |
 //!
 //! # What it is not
 //!
-//! Not a server, not replicated, not a general key-value store. All counters are in memory. Reads see changes that are
+//! Not a server, not replicated, not a general key-value store. All counters and likes are in memory. Reads see changes that are
 //! not durable yet. Unix only.
 //!
 //! # Features
