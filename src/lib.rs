@@ -26,9 +26,9 @@
 //!
 //! # Likes or counters
 //!
-//! [`Likes`] know who likes what, and since when: whatever is retried, reordered or sent twice, a viewer counts once, and
-//! an item's count is that of its likes. [`Counters`] count anything, by any amount, in a third of the memory or less;
-//! that a retry is not counted twice is the caller's care. Both mix in one [`Batch`].
+//! [`Likes`] know who likes what, and since when: whatever is retried, reordered or sent twice, a viewer counts once,
+//! and an item's count is that of its likes. [`Counters`] count anything, by any amount, in a third of the memory or
+//! less; that a retry is not counted twice is the caller's care. Both mix in one [`Batch`].
 //!
 //! # How it works
 //!
@@ -67,8 +67,8 @@
 //!
 //! # What it is not
 //!
-//! Not a server, not replicated, not a general key-value store. All counters and likes are in memory. Reads see changes that are
-//! not durable yet. Unix only.
+//! Not a server, not replicated, not a general key-value store. All counters and likes are in memory. Reads see
+//! changes that are not durable yet. Unix only.
 //!
 //! # Features
 //!
