@@ -126,7 +126,7 @@ fn edges_come_back_beside_counters_in_every_home() {
     const ITEMS: u64 = 50;
     let dir = TempDir::new().unwrap();
     let width = ViewerWidth::Bits64;
-    let edge = |i: u64, n: u64| (u128::from(n << 20 | i), Stamp::new(i << 10 | n, n % 2 == 0));
+    let edge = |i: u64, n: u64| (u128::from(n << 20 | i), Stamp::new(i << 10 | n, n.is_multiple_of(2)));
     for home in homes(dir.path()) {
         let mut writer = home.create(1).unwrap();
         let mut builder = BlockBuilder::new(1);
