@@ -138,7 +138,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         all.iter().filter(named).map(|stored| stored.bytes.as_slice())
     };
     match target {
-        "frames" => of(".log").map(|segment| without_zeros(&segment[64..]).to_vec()).collect(),
+        "frames" => {
+            let bodies = [false, true].map(fuzzing::body_of_likes);
+            let of_likes: Vec<_> = bodies.iter().map(|body| frame(body)).collect();
+            let frames = of(".log").map(|segment| without_zeros(&segment[64..]).to_vec());
+            frames.chain(bodies).chain(of_likes).collect()
+        }
         "segments" => of(".log")
             .enumerate()
             .map(|(n, segment)| {
@@ -151,11 +156,18 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "blocks" => {
             let generations = of(".snap").map(|file| [&[2, 9, 1, 1, 255], file].concat());
             let blocks = of(".snap").map(|file| [&[0], &file[24..file.len() - 8]].concat());
+            let edges = [false, true].map(fuzzing::block_of_edges);
+            let edges = [
+                [&[0][..], &edges[0]].concat(),
+                [&[0][..], &edges[1]].concat(),
+                // Both in one generation, behind what makes it right and the header.
+                [&[2, 9, 1, 1, 255][..], &[0; 24], &edges[0], &edges[1]].concat(),
+            ];
             let lists =
                 [[&[3][..], b"PLDTSUMS\x01\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x02\0db", &[3], &[0; 15]].concat()];
-            generations.chain(blocks).chain(lists).collect()
+            generations.chain(blocks).chain(edges).chain(lists).collect()
         }
-        "manifest" => of("MANIFEST").map(<[u8]>::to_vec).collect(),
+        "manifest" => of("MANIFEST").map(<[u8]>::to_vec).chain([fuzzing::manifest_of_likes()]).collect(),
         "directory" => stores().iter().map(|files| fuzzing::pack(&[&files[..], &leftovers()].concat())).collect(),
         "csv" => [
             // The first character says whether a header is put before the rest.
@@ -174,6 +186,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             (1..9).map(|n| (0..n * 80).map(|_| (random.word() >> (8 * random.below(8))) as u8).collect()).collect()
         }
     }
+}
+
+/// A frame of this body, before its checksums are made right.
+fn frame(body: &[u8]) -> Vec<u8> {
+    let header = [&[0; 8][..], &(body.len() as u64).to_le_bytes(), &[0; 32]].concat();
+    [&header[..], body, &vec![0; body.len().next_multiple_of(8) - body.len()]].concat()
 }
 
 fn without_zeros(bytes: &[u8]) -> &[u8] {

@@ -6,6 +6,6 @@
 mod directory;
 
 pub use self::directory::{Stored, directory, pack};
-pub use crate::log::fuzzing::{frames, segments};
-pub use crate::manifest::fuzzing::manifest;
-pub use crate::snapshot::fuzzing::blocks;
+pub use crate::log::fuzzing::{body_of_likes, frames, segments};
+pub use crate::manifest::fuzzing::{manifest, manifest_of_likes};
+pub use crate::snapshot::fuzzing::{block_of_edges, blocks};

@@ -8,7 +8,7 @@ use super::body::{BodyEncoder, Group, Record, decode_body};
 use super::format::repair::{Repaired, repair_frames, repair_segment};
 use super::format::{ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Place, frame_header_verifies, frame_len};
 use super::reader::{Expected, Position, SegmentEnd, read_segment};
-use crate::edge::Content;
+use crate::edge::{Content, Stamp, ViewerWidth};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
@@ -24,6 +24,29 @@ pub fn frames(data: &[u8]) {
     let place = Place { store_id: STORE_ID, segment: NUMBER, offset: 0 };
     repair_frames(&mut repaired, place, 0, 1);
     check_frames(&repaired);
+}
+
+/// A body with likes and unlikes, an edge that is gone and an item that was cleared, by viewers of 64 bits or of 128.
+#[must_use]
+pub fn body_of_likes(wide: bool) -> Vec<u8> {
+    let (width, viewer) =
+        if wide { (ViewerWidth::Bits128, u128::MAX / 3) } else { (ViewerWidth::Bits64, u128::from(u64::MAX / 3)) };
+    let mut encoder = BodyEncoder::default();
+    encoder.begin_group(1, 2);
+    encoder.push(Record::NamedSet { slot: 3, key: b"video", value: 2 });
+    encoder.push(Record::NamedRemoved { slot: 4, key: b"gone" });
+    encoder.end_group();
+    encoder.begin_likes(1, 2, width);
+    let at = |time_ms, liked| Some(Stamp::new(time_ms, liked));
+    encoder.push_item(
+        3,
+        false,
+        [(1, at(1_700_000_000_000, true)), (viewer, at(1_700_000_000_100, false)), (300, None)],
+    );
+    encoder.push_item(4, true, []);
+    encoder.push_item(70_000, true, [(2, at(1_699_999_999_999, true))]);
+    encoder.end_likes();
+    encoder.as_bytes().to_vec()
 }
 
 fn check_frames(bytes: &[u8]) {

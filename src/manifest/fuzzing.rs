@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{BODY_AT, CHECKSUM_BYTES, LENGTH_AT, MAGIC, Manifest, VERSION, VERSION_AT, check_name};
+use super::{
+    BODY_AT, CHECKSUM_BYTES, LENGTH_AT, MAGIC, Manifest, Namespace, NamespaceKind, VERSION, VERSION_AT, check_name,
+};
 use crate::error::Error;
 use crate::limits::MAX_TIME_MS;
+use crate::options::{CounterOptions, LikeOptions, ViewerIds};
 
 /// Reads the bytes as a manifest, as they are and with the right length and checksum.
 pub fn manifest(data: &[u8]) {
@@ -13,6 +16,26 @@ pub fn manifest(data: &[u8]) {
     let mut repaired = data.to_vec();
     repair(&mut repaired);
     check(&repaired);
+}
+
+/// A manifest with namespaces of counters and of likes.
+#[must_use]
+pub fn manifest_of_likes() -> Vec<u8> {
+    let mut manifest = Manifest::new(7, 9);
+    let likes = |viewers, newest_ms| NamespaceKind::Likes {
+        options: LikeOptions { viewers, ..LikeOptions::default() },
+        newest_ms,
+    };
+    let kinds = [
+        ("views", NamespaceKind::Counters(CounterOptions::default())),
+        ("likes", likes(ViewerIds::U64, 1_700_000_000_000)),
+        ("votes", likes(ViewerIds::U128, 0)),
+    ];
+    for (id, (name, kind)) in (0..).zip(kinds) {
+        manifest.namespaces.push(Namespace { id, name: name.into(), kind });
+        manifest.next_namespace += 1;
+    }
+    manifest.encode()
 }
 
 /// What is accepted says nothing but what a store can have written.

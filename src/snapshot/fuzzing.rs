@@ -7,7 +7,7 @@ use super::block::repair::repair_block;
 use super::block::{BlockBuilder, HEADER_BYTES, MAX_BLOCK_BYTES, MAX_ITEM_BYTES};
 use super::file::repair::repair_file;
 use super::{Block, FileHome, GenerationMeta, Malformed, SnapshotHome};
-use crate::edge::{Content, Stamp};
+use crate::edge::{Content, Stamp, ViewerWidth};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::storage::sim::SimDisk;
@@ -26,6 +26,21 @@ pub fn blocks(data: &[u8]) {
         2 => repaired_generation(data),
         _ => list_of_files(data),
     }
+}
+
+/// A block of several items with edges of viewers of 64 bits, or of 128.
+#[must_use]
+pub fn block_of_edges(wide: bool) -> Vec<u8> {
+    let width = if wide { ViewerWidth::Bits128 } else { ViewerWidth::Bits64 };
+    let mut builder = BlockBuilder::new(1);
+    for (item, edges) in [(b'a', 1), (b'b', 5), (b'c', 2)] {
+        for n in 0..edges {
+            let stamp = Stamp::new(1_700_000_000_000 + n, n % 3 > 0);
+            let sealed = builder.push_edge(2, width, &[item; 3], u128::from(u64::MAX / (n + 1)), stamp);
+            assert!(sealed.is_none(), "a block has room for a few edges");
+        }
+    }
+    builder.finish().unwrap_or_default().to_vec()
 }
 
 fn check_block(bytes: &[u8]) {
