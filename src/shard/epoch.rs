@@ -99,14 +99,12 @@ impl EpochBuffer {
         }
     }
 
-    /// Adds the slots of a namespace where an edge of the viewer changed in this epoch, each that is not there yet.
-    pub(super) fn slots_of(&self, namespace: NamespaceId, viewer: u128, slots: &mut Vec<u32>) {
-        for change in self.changes.edges.iter().filter(|change| change.namespace == namespace) {
-            if matches!(change.state, EdgeState::Is { viewer: found, .. } if found == viewer)
-                && !slots.contains(&change.slot)
-            {
-                slots.push(change.slot);
-            }
-        }
+    /// The slots of a namespace where an edge of the viewer changed in this epoch; some may be there several times.
+    pub(super) fn slots_of(&self, namespace: NamespaceId, viewer: u128) -> impl Iterator<Item = u32> + '_ {
+        let is_of = move |change: &&EdgeChange| {
+            change.namespace == namespace
+                && matches!(change.state, EdgeState::Is { viewer: found, .. } if found == viewer)
+        };
+        self.changes.edges.iter().filter(is_of).map(|change| change.slot)
     }
 }

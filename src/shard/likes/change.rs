@@ -122,7 +122,9 @@ impl Shards {
             while let Some((_, slot)) = places.next_if(|&(found, _)| found as usize == stripe) {
                 slots.push(slot);
             }
-            shard.open.slots_of(namespace, viewer, &mut slots);
+            slots.extend(shard.open.slots_of(namespace, viewer));
+            slots.sort_unstable();
+            slots.dedup();
             for slot in slots {
                 if let Some(stamp) = shard.forget_edge(namespace, slot, viewer, &self.hasher)? {
                     likes += i64::from(stamp.is_like());
