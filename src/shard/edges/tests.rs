@@ -1,7 +1,6 @@
 //! Sets are compared with a map, through every form that they take, and walked while they change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
 
 use proptest::prelude::*;
 
