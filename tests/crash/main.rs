@@ -21,6 +21,7 @@ mod support;
 mod calls;
 mod disk;
 mod images;
+mod likes;
 mod model;
 mod mutations;
 mod workload;
@@ -152,7 +153,7 @@ fn take(next: &AtomicUsize) -> Option<(&'static Mutation, usize)> {
 }
 
 /// What the first workloads must have done, so that power is cut in it.
-const MET: [&str; 28] = [
+const MET: [&str; 31] = [
     "1 shards",
     "2 shards",
     "4 shards",
@@ -166,6 +167,7 @@ const MET: [&str; 28] = [
     "compaction on a full disk",
     "compaction that failed",
     "creation of a namespace",
+    "creation of a namespace of likes",
     "creation of a namespace on a full disk",
     "drop of a namespace",
     "end by Close",
@@ -174,10 +176,12 @@ const MET: [&str; 28] = [
     "end by Kill",
     "end by PowerCut",
     "end by Rot",
+    "forgetting of a viewer",
     "open from a snapshot",
     "open from an older snapshot",
     "open of a log with a seal",
     "open with an incomplete epoch",
+    "removal of an item",
     "several segments",
     "segments removed",
     "sync on a full disk",
@@ -186,7 +190,7 @@ const MET: [&str; 28] = [
 #[test]
 fn the_workloads_do_everything_that_power_is_to_be_cut_in() {
     let mut met = BTreeMap::new();
-    for seed in 0..200 {
+    for seed in 0..400 {
         let recording = record(seed, None).unwrap_or_else(|what| fail(seed, &what));
         recording.met.into_iter().for_each(|(what, times)| *met.entry(what).or_insert(0) += times);
     }

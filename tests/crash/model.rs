@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::likes::{self, UNLIKES};
 use super::support::State;
 
 /// Namespaces of the ledger. Operation `n` is one batch: it counts `n` in [`IDS`], and moves [`amount`]`(n)` from
@@ -39,7 +40,7 @@ impl Expected {
             let Self { acknowledged, begun, .. } = self;
             return Err(format!("operations up to {ids} are there, of {acknowledged} acknowledged and {begun} begun"));
         }
-        if self.possible.iter().any(|state| **state == *found) {
+        if self.possible.iter().any(|state| likes::is_same(state, found)) {
             return Ok(());
         }
         let difference = self.possible.first().map_or_else(String::new, |state| difference(state, found));
@@ -77,7 +78,7 @@ pub fn difference(expected: &State, found: &State) -> String {
             let of = move |(key, value): (&String, &i64)| ((name.clone(), key.trim_start().to_owned()), *value);
             std::iter::once(own).chain(counters.iter().map(of)).collect::<Vec<_>>()
         };
-        state.iter().flat_map(counters).collect()
+        state.iter().filter(|(name, _)| *name != UNLIKES).flat_map(counters).collect()
     };
     let (expected, found) = (flat(expected), flat(found));
     let differing = expected.keys().chain(found.keys()).filter(|key| expected.get(key) != found.get(key));
@@ -138,7 +139,9 @@ impl Model {
     /// A recovery showed this, so it is there from now on, and nothing else.
     pub fn restored(&mut self, found: State) {
         let ids = found.get(IDS).map_or(0, |ids| ids.len() as u64);
-        self.now = found;
+        let candidates: Vec<&State> =
+            self.expected.possible.iter().map(|state| &**state).filter(|state| likes::is_same(state, &found)).collect();
+        self.now = likes::restored(found.clone(), &candidates);
         self.expected.begun = ids;
         self.acknowledged();
     }

@@ -1,6 +1,9 @@
 //! Seeded workloads: several lives of one store, each with changes, batches, namespaces that come and go, compactions,
 //! a disk that fills up, and an end of its own.
 
+#[path = "workload/likes.rs"]
+mod liking;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk, Survival};
 use plaudit::{Driver, Durability, Environment, Error, Options, RecoveryReport, Result, SnapshotHome, Stepped, Store};
 
 use super::disk::{Moment, Process};
+use super::likes;
 use super::model::{CREDIT, DEBIT, IDS, Model, amount};
 use super::mutations::Mutation;
 use super::support::{LONG, ROOT, Random, State, state};
@@ -75,6 +79,8 @@ struct Workload {
     model: Model,
     moments: Vec<Moment>,
     full: bool,
+    /// Newer than any like so far.
+    newest_ms: u64,
     met: BTreeMap<String, u64>,
 }
 
@@ -93,7 +99,8 @@ impl Workload {
         let (disk, clock) = (SimDisk::new(), SimClock::new());
         let process = Process::new(&disk, mutation);
         let (model, moments, full, met) = (Model::new(), Vec::new(), false, BTreeMap::new());
-        Self { seed, random, mutation, options, disk, clock, process, model, moments, full, met }
+        let newest_ms = plaudit::Clock::wall_ms(&clock);
+        Self { seed, random, mutation, options, disk, clock, process, model, moments, full, newest_ms, met }
     }
 
     /// One life: from an open to its end.
@@ -167,7 +174,11 @@ impl Workload {
     }
 
     fn step(&mut self, store: &Store) -> Result<(), Stop> {
-        match self.random.below(17) {
+        match self.random.below(25) {
+            17 => self.create_likes(store),
+            18..=22 => self.like(store),
+            23 => self.remove_item(store),
+            24 => self.forget_viewer(store),
             0 | 1 => {
                 let name = format!("ns-{}", self.random.below(3));
                 self.create(store, &name)
@@ -192,8 +203,8 @@ impl Workload {
     }
 
     fn drop_one(&mut self, store: &Store) -> Result<(), Stop> {
-        let Some(name) = self.pick() else { return Ok(()) };
-        let remove = |state: &mut State| drop(state.remove(&name));
+        let Some(name) = self.pick_any() else { return Ok(()) };
+        let remove = |state: &mut State| likes::remove_namespace(state, &name);
         self.at_once("drop of a namespace", &remove, || store.drop_namespace(&name))
     }
 
@@ -214,9 +225,19 @@ impl Workload {
         Ok(())
     }
 
-    /// A namespace that is not the ledger's.
+    /// A namespace of counters that is not the ledger's.
     fn pick(&mut self) -> Option<String> {
-        let names: Vec<_> = self.model.now.keys().filter(|name| name.starts_with("ns-")).collect();
+        self.pick_of(&["ns-"])
+    }
+
+    /// A namespace that is not the ledger's.
+    fn pick_any(&mut self) -> Option<String> {
+        self.pick_of(&["ns-", "likes-"])
+    }
+
+    fn pick_of(&mut self, prefixes: &[&str]) -> Option<String> {
+        let is_one = |name: &&String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        let names: Vec<_> = self.model.now.keys().filter(is_one).collect();
         let at = self.random.below(names.len().max(1) as u64) as usize;
         names.get(at).map(|name| (*name).clone())
     }
@@ -293,6 +314,9 @@ impl Workload {
             let Some(name) = self.pick() else { break };
             let (key, delta) = (self.key(), amount(self.random.word()));
             self.add(store, &mut batch, &name, &key, delta)?;
+        }
+        for _ in 0..self.random.below(3) {
+            self.like_in(store, &mut batch)?;
         }
         self.begin_change();
         let changed = batch.commit().map(|receipt| receipt.changes().any(|change| change.changed));

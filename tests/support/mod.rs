@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk};
-use plaudit::{Driver, Environment, Options, Result, SnapshotHome, Stepped, Store};
+use plaudit::{Contents, Driver, Environment, Liker, Likes, Options, Result, SnapshotHome, Stepped, Store};
 
 /// Where the store is on a simulated disk. Several levels deep, because creating it must make each of them durable.
 pub const ROOT: &str = "/srv/app/store";
@@ -107,7 +107,8 @@ pub fn seal(world: &World, store: &Store) -> Stepped {
 /// Longer than any group window or pause of the tests' stores.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// All counters of a store by namespace. Bytes of keys that are no text are escaped.
+/// All counters of a store by namespace, and for those of likes each item's count and the time of each like, by
+/// [`edge_key`]. Bytes of keys that are no text are escaped.
 pub type State = BTreeMap<String, BTreeMap<String, i64>>;
 
 pub fn state(store: &Store) -> State {
@@ -118,7 +119,53 @@ pub fn state(store: &Store) -> State {
         assert_eq!((map.len(), all.len()), (all.len(), counters.len().unwrap()), "each counter is listed once");
         map
     };
-    store.namespaces().into_iter().map(|info| (info.name.clone(), counters(&info.name))).collect()
+    let inside = |info: plaudit::NamespaceInfo| {
+        let inside = match info.contents {
+            Contents::Likes(_) => all_likes(&store.existing_likes(&info.name).unwrap()),
+            _ => counters(&info.name),
+        };
+        (info.name, inside)
+    };
+    store.namespaces().into_iter().map(inside).collect()
+}
+
+/// What a like is called in a [`State`].
+pub fn edge_key(item: &str, viewer: impl std::fmt::Display) -> String {
+    format!("{item} <- {viewer}")
+}
+
+/// Every item's count and every like, read in all the ways there are, which must agree. While nothing changes.
+fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
+    let mut all = BTreeMap::new();
+    let mut by_viewer: BTreeMap<_, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+    let edges: Vec<(_, Liker)> = likes.edges().collect::<Result<_>>().unwrap();
+    for (item, count) in likes.iter().map(Result::unwrap) {
+        let mut likers: Vec<Liker> = Vec::new();
+        loop {
+            let page = likes.likers(&item, likers.last(), 3).unwrap();
+            likers.extend(&page);
+            if page.len() < 3 {
+                break;
+            }
+        }
+        let mut listed: Vec<Liker> = edges.iter().filter(|(of, _)| *of == item).map(|(_, liker)| *liker).collect();
+        listed.sort_by_key(|liker| std::cmp::Reverse((liker.time_ms, liker.viewer)));
+        assert_eq!((likers.len() as u64, &likers), (count, &listed), "{item:?}");
+        let name = item.escape_ascii().to_string();
+        for Liker { viewer, time_ms } in likers {
+            assert!(likes.has_liked(&item, viewer).unwrap());
+            all.insert(edge_key(&name, viewer), time_ms as i64);
+            by_viewer.entry(viewer).or_default().push((time_ms, item.to_vec()));
+        }
+        all.insert(name, count as i64);
+    }
+    for (viewer, mut items) in by_viewer {
+        items.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        let liked = likes.liked_by(viewer, None, usize::MAX).unwrap();
+        let liked: Vec<_> = liked.into_iter().map(|liked| (liked.time_ms, liked.item.to_vec())).collect();
+        assert_eq!(liked, items, "viewer {viewer}");
+    }
+    all
 }
 
 /// SplitMix64.
