@@ -69,6 +69,7 @@ impl Table {
             self.deleted -= usize::from(self.get(at) == DELETED);
             self.used += 1;
             self.set(at, word);
+            debug_assert!(self.occupied() < self.words, "a way from a home would have no end");
         }
     }
 

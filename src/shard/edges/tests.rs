@@ -299,3 +299,17 @@ fn few_edges_take_their_own_bytes() {
     }
     assert_eq!(set.memory_bytes(), 10 * 14);
 }
+
+/// Their ids are all in the old table still, where there is little room.
+#[test]
+fn splits_that_follow_each_other_while_the_index_is_moved_find_room() {
+    for ascending in 1..=200 {
+        let (hasher, mut set, mut ids) = (KeyState::with_seed(3), EdgeSet::<8>::default(), 0..);
+        let mut like = |time_ms| set.set(ids.next().unwrap(), Stamp::new(time_ms, true), 0, &hasher);
+        // Descending times split the first chunk over and over, ascending ones fill the last.
+        (0..512).for_each(|n| _ = like(1_000_000 - 1_000 * n));
+        (1..=ascending).for_each(|n| _ = like(1_000_000 + 1_000 * n));
+        [600_500, 1_050_500, 500_500, 1_050_501].map(|time_ms| like(time_ms));
+        check(&set, &hasher);
+    }
+}
