@@ -53,7 +53,7 @@ fn commit(shards: &Shards, replayed: &Shards) {
         }
         for change in &changes.edges {
             let place = places[&change.slot];
-            match change.state {
+            match change.state() {
                 EdgeState::Is { viewer, stamp } => replayed.load_edge_at(LIKES, place, viewer, Some(stamp)),
                 EdgeState::Gone { viewer } => replayed.load_edge_at(LIKES, place, viewer, None),
                 EdgeState::Cleared => replayed.load_cleared_at(LIKES, place),

@@ -160,7 +160,7 @@ impl Shards {
             let Some(rules) = self.like_rules(namespace[0].namespace) else { continue };
             let expired_ms = rules.oldest_ms();
             for change in namespace {
-                let (viewer, stamp) = match change.state {
+                let (viewer, stamp) = match change.state() {
                     EdgeState::Is { viewer, stamp } => (viewer, Some(stamp)),
                     EdgeState::Gone { viewer } => (viewer, None),
                     // See `tell_removed`.
