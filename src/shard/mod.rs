@@ -285,8 +285,8 @@ impl Shards {
     /// after.
     pub(crate) fn add_namespace(&self, namespace: NamespaceId, rules: Option<LikeRules>) {
         let rules = rules.map(Arc::new);
-        if rules.is_some() {
-            self.viewers.add_namespace(namespace);
+        if let Some(rules) = &rules {
+            self.viewers.add_namespace(namespace, rules.width);
         }
         for stripe in &self.stripes {
             let mut shard = stripe.lock();
