@@ -8,15 +8,13 @@
 
 mod support;
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::SamplingMode;
-use hdrhistogram::Histogram;
 use plaudit::{Counters, Options, SnapshotHome, Store};
 
-use support::{Skew, add_one, fill, key, scaled, scaled_time, verdict};
+use support::latency::{Latencies, percentile, time_while};
+use support::{Skew, add_one, compact, compact_for, fill, key, scaled, scaled_time, verdict};
 
 const COUNTERS: u64 = 2_000_000;
 const COUNTERS_VARIABLE: &str = "PLAUDIT_BENCH_COUNTERS";
@@ -25,8 +23,6 @@ const PACE: Duration = Duration::from_micros(10);
 const QUIET: Duration = Duration::from_secs(4);
 const BUSY: Duration = Duration::from_secs(4);
 const TARGET: Duration = Duration::from_millis(1);
-/// Whatever takes longer is recorded as this.
-const LONGEST: Duration = Duration::from_secs(60);
 
 fn main() {
     let full = std::env::var(COUNTERS_VARIABLE).map_or(COUNTERS, |count| {
@@ -55,21 +51,6 @@ fn main() {
     criterion.final_summary();
 }
 
-fn compact(store: &Store) {
-    store.compact().expect("the store can compact");
-}
-
-/// Compacts again and again for this long, and once at least.
-fn compact_for(store: &Store, time: Duration) {
-    let started = Instant::now();
-    loop {
-        compact(store);
-        if started.elapsed() >= time {
-            return;
-        }
-    }
-}
-
 fn compare(store: &Store, adder: &Adder<'_>, home: SnapshotHome) {
     let pace = if adder.pace.is_some() { "100,000 adds/s" } else { "full speed" };
     let quiet = adder.add_while(|| std::thread::sleep(scaled_time(QUIET)));
@@ -92,79 +73,12 @@ struct Adder<'a> {
 impl Adder<'_> {
     /// Adds for as long as `act` takes.
     fn add_while(&self, act: impl FnOnce()) -> Latencies {
-        let ended = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let adder = scope.spawn(|| self.add_until(&ended));
-            let end = SetOnDrop(&ended);
-            act();
-            drop(end);
-            adder.join().expect("the adding thread panicked")
-        })
-    }
-
-    fn add_until(&self, ended: &AtomicBool) -> Latencies {
-        let (mut latencies, mut next) = (Latencies::new(), Instant::now());
-        for &number in self.samples.iter().cycle() {
-            if ended.load(Ordering::Relaxed) {
-                break;
+        let mut samples = self.samples.iter().cycle();
+        let mut add = || {
+            if let Some(&number) = samples.next() {
+                add_one(self.counters, &key(u64::from(number)));
             }
-            if let Some(pace) = self.pace {
-                next += pace;
-                while Instant::now() < next {
-                    std::hint::spin_loop();
-                }
-            }
-            let started = Instant::now();
-            add_one(self.counters, &key(u64::from(number)));
-            let ended = Instant::now();
-            latencies.record(ended - started, ended - if self.pace.is_some() { next } else { started });
-        }
-        latencies
-    }
-}
-
-/// Ends the adding thread also when the act panics.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Latencies {
-    /// How long the calls took.
-    calls: Histogram<u64>,
-    /// How long after the moment each call was due it was done: a pause that holds up the calls behind it counts for
-    /// all of them, and so does one in which the machine runs something else.
-    due: Histogram<u64>,
-}
-
-impl Latencies {
-    fn new() -> Self {
-        // With its bounds given, because a histogram that is to grow does not do so for a saturating record.
-        let histogram = || Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3).expect("the bounds are sound");
-        Self { calls: histogram(), due: histogram() }
-    }
-
-    fn record(&mut self, call: Duration, due: Duration) {
-        self.calls.saturating_record(call.as_nanos() as u64);
-        self.due.saturating_record(due.as_nanos() as u64);
-    }
-}
-
-fn percentile(histogram: &Histogram<u64>, percent: f64) -> Duration {
-    Duration::from_nanos(histogram.value_at_percentile(percent))
-}
-
-impl fmt::Display for Latencies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} adds", self.calls.len())?;
-        for (name, histogram) in [("call", &self.calls), ("from due", &self.due)] {
-            let [p50, p99, p999] = [50.0, 99.0, 99.9].map(|percent| percentile(histogram, percent));
-            let max = Duration::from_nanos(histogram.max());
-            write!(f, "; {name} p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}, max {max:?}")?;
-        }
-        Ok(())
+        };
+        time_while(self.pace, &mut add, act)
     }
 }

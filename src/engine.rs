@@ -394,11 +394,13 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let counts = self.shared.meter.counts();
         let (counters, memory_bytes) = self.shared.shards.counters_and_memory();
+        let viewers_memory_bytes = self.shared.shards.viewers_memory_bytes();
         let manifest = self.shared.manifest.read(Manifest::clone);
         let log = self.storage.list(&self.layout.log).unwrap_or_default();
         Stats {
             counters,
-            memory_bytes,
+            memory_bytes: memory_bytes + viewers_memory_bytes,
+            viewers_memory_bytes,
             namespaces: manifest.namespaces.len() as u64,
             log_bytes: log.iter().map(|entry| entry.len).sum(),
             snapshot_bytes: manifest.generations.iter().map(|generation| generation.meta.disk_bytes).sum(),

@@ -127,24 +127,29 @@ pub(crate) fn drifted(layout: &Layout, manifest: &Manifest, end: u64, namespace:
     Error::corrupt(&log::segment_path(&layout.log, manifest.last_segment), end, what)
 }
 
-/// Counts the likes of a namespace and builds the viewers' side, with as many threads as there are cores. Each takes
-/// shards of its own.
+/// Counts the likes of a namespace and builds the viewers' side.
 fn recount(shards: &Shards, namespace: NamespaceId) -> Result<u64, Drift> {
+    let counted = in_parts(shards.count(), |part| shards.recount(namespace, part));
+    let likes = counted.into_iter().sum::<Result<u64, Drift>>()?;
+    in_parts(shards.count(), |part| shards.list_viewers(namespace, part));
+    Ok(likes)
+}
+
+/// Calls `work` with parts of `0..count`, each on a thread of its own: as many as there are cores.
+fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let per_thread = shards.count().div_ceil(threads);
-    let part = |from: usize| -> Range<usize> { from..shards.count().min(from + per_thread) };
+    let per_thread = count.div_ceil(threads);
+    let work = |from: usize| work(from..count.min(from + per_thread));
+    let work = &work;
     scope(|scope| {
-        let starts = (0..shards.count()).step_by(per_thread).skip(1);
-        let start = |from| spawn_scoped(scope, move || shards.recount(namespace, part(from))).map_err(|_| from);
-        let others: Vec<_> = starts.map(start).collect();
-        let first = shards.recount(namespace, part(0));
-        others.into_iter().fold(first, |counted, other| {
-            let other = match other {
-                Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(from) => shards.recount(namespace, part(from)),
-            };
-            Ok(counted? + other?)
-        })
+        let start = |from| spawn_scoped(scope, move || work(from)).map_err(|_| from);
+        let others: Vec<_> = (0..count).step_by(per_thread).skip(1).map(start).collect();
+        let first = work(0);
+        let done = others.into_iter().map(|other| match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(from) => work(from),
+        });
+        std::iter::once(first).chain(done).collect()
     })
 }
 

@@ -15,6 +15,8 @@ pub struct Stats {
     pub namespaces: u64,
     /// Memory of the counters and of the epochs that are not collected yet, in bytes.
     pub memory_bytes: u64,
+    /// The part of it that the lists of what each viewer likes take, in bytes.
+    pub viewers_memory_bytes: u64,
     /// Length of all log segments on disk, with the room that is reserved in the newest, in bytes.
     pub log_bytes: u64,
     /// Length of all snapshot generations on disk, in bytes.

@@ -2,13 +2,16 @@
 
 #![allow(dead_code, reason = "every bench compiles this file for itself and uses a part of it")]
 
+pub(crate) mod latency;
+pub(crate) mod likes;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use plaudit::Counters;
+use plaudit::{Counters, Store};
 use tempfile::TempDir;
 
 /// Shrinks every size and duration: `PLAUDIT_BENCH_SCALE=0.01 cargo bench` is a run of seconds that proves that the
@@ -96,7 +99,11 @@ pub(crate) fn key(number: u64) -> Key {
 pub(crate) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -231,6 +238,21 @@ pub(crate) fn add_one(counters: &Counters, key: &Key) {
 /// Creates the counters 0 to `count`, each with value 1.
 pub(crate) fn fill(counters: &Counters, count: u64) {
     (0..count).for_each(|number| add_one(counters, &key(number)));
+}
+
+pub(crate) fn compact(store: &Store) {
+    store.compact().expect("the store can compact");
+}
+
+/// Compacts again and again for this long, and once at least.
+pub(crate) fn compact_for(store: &Store, time: Duration) {
+    let started = Instant::now();
+    loop {
+        compact(store);
+        if started.elapsed() >= time {
+            return;
+        }
+    }
 }
 
 /// A directory on the disk that the build is on, removed at the end.

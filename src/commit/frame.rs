@@ -107,13 +107,15 @@ impl FrameEncoder {
         self.body.begin_likes(namespace, stripe as u32, rules.width);
         for item in group.chunk_by(|a, b| a.slot == b.slot) {
             let slot = item[0].slot;
-            let cleared = item.iter().rposition(|change| change.state == EdgeState::Cleared);
+            let cleared = item.iter().rposition(|change| change.state() == EdgeState::Cleared);
             self.edges.clear();
-            self.edges.extend(item[cleared.map_or(0, |at| at + 1)..].iter().filter_map(|change| match change.state {
-                EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
-                EdgeState::Gone { viewer } => Some((viewer, None)),
-                EdgeState::Cleared => None,
-            }));
+            self.edges.extend(item[cleared.map_or(0, |at| at + 1)..].iter().filter_map(
+                |change| match change.state() {
+                    EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
+                    EdgeState::Gone { viewer } => Some((viewer, None)),
+                    EdgeState::Cleared => None,
+                },
+            ));
             // The last of each viewer's.
             self.edges.reverse();
             self.edges.sort_by_key(|&(viewer, _)| viewer);

@@ -197,8 +197,8 @@ impl Committer {
 
     /// Brings the viewers' side of likes up to the sealed epoch.
     fn tell_viewers(&mut self) {
+        self.shared.shards.tell_viewers(&self.collected);
         for (stripe, changes) in self.collected.iter_mut().enumerate() {
-            self.shared.shards.tell_viewers(stripe, &changes.edges);
             self.untold.extend(changes.removed.drain(..).map(|removed| (stripe, removed, None)));
         }
     }

@@ -48,14 +48,28 @@ impl Changes {
         self.counters.is_empty()
     }
 
+    /// Keeps room for the next epoch, but not that of one that was far larger than the last.
     pub(super) fn clear(&mut self) {
-        self.counters.clear();
-        self.edges.clear();
+        clear(&mut self.counters);
+        clear(&mut self.edges);
         self.removed.clear();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         self.counters.capacity() * size_of::<Pending>() + self.edges.capacity() * size_of::<EdgeChange>()
+    }
+}
+
+/// How much more room than the last epoch needed is kept, in a list of more than [`SMALL`].
+const SPARE: usize = 4;
+
+const SMALL: usize = 256;
+
+fn clear<T>(list: &mut Vec<T>) {
+    let used = list.len();
+    list.clear();
+    if list.capacity() > SMALL.max(SPARE * used) {
+        list.shrink_to(used.max(SMALL));
     }
 }
 
@@ -103,7 +117,7 @@ impl EpochBuffer {
     pub(super) fn slots_of(&self, namespace: NamespaceId, viewer: u128) -> impl Iterator<Item = u32> + '_ {
         let is_of = move |change: &&EdgeChange| {
             change.namespace == namespace
-                && matches!(change.state, EdgeState::Is { viewer: found, .. } if found == viewer)
+                && matches!(change.state(), EdgeState::Is { viewer: found, .. } if found == viewer)
         };
         self.changes.edges.iter().filter(is_of).map(|change| change.slot)
     }

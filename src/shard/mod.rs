@@ -285,8 +285,8 @@ impl Shards {
     /// after.
     pub(crate) fn add_namespace(&self, namespace: NamespaceId, rules: Option<LikeRules>) {
         let rules = rules.map(Arc::new);
-        if rules.is_some() {
-            self.viewers.add_namespace(namespace);
+        if let Some(rules) = &rules {
+            self.viewers.add_namespace(namespace, rules.width);
         }
         for stripe in &self.stripes {
             let mut shard = stripe.lock();
@@ -320,7 +320,8 @@ impl Shards {
         Ok(len)
     }
 
-    /// Live counters of all namespaces, and the bytes of memory that they and the epoch buffers take.
+    /// Live counters of all namespaces, and the bytes of memory that they, the edges of items and the epoch buffers
+    /// take.
     pub(crate) fn counters_and_memory(&self) -> (u64, u64) {
         let (mut counters, mut bytes) = (0, self.stripes.len() * size_of::<CachePadded<Mutex<Shard>>>());
         for stripe in &self.stripes {
@@ -333,7 +334,12 @@ impl Shards {
             bytes += shard.open.changes.memory_bytes() + sealed + shard.spare.memory_bytes();
             bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>();
         }
-        (counters as u64, (bytes + self.viewers.memory_bytes()) as u64)
+        (counters as u64, bytes as u64)
+    }
+
+    /// Bytes of memory that the viewers' side of likes takes.
+    pub(crate) fn viewers_memory_bytes(&self) -> u64 {
+        self.viewers.memory_bytes() as u64
     }
 }
 

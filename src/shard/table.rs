@@ -47,6 +47,18 @@ impl Table {
         self.likes.as_mut()?.set(slot, viewer, stamp, hasher)
     }
 
+    /// Sets several edges to the item in a slot.
+    pub(super) fn extend_edges(
+        &mut self,
+        slot: u32,
+        edges: &mut dyn Iterator<Item = (u128, Stamp)>,
+        hasher: &KeyState,
+    ) {
+        if let Some(likes) = &mut self.likes {
+            likes.extend(slot, edges, hasher);
+        }
+    }
+
     /// Takes all edges of the item in a slot; `None` when it has none.
     pub(super) fn take_edges(&mut self, slot: u32) -> Option<Box<dyn Edges>> {
         self.likes.as_mut()?.take(slot)

@@ -144,7 +144,8 @@ pub fn is_same(model: &State, found: &State) -> bool {
     model.iter().filter(|(name, _)| *name != UNLIKES).eq(found.iter())
 }
 
-/// What is known once a state was restored that may have been any of these: an unlike that only some of them have is not.
+/// What is known once a state was restored that may have been any of these: an unlike that only some of them have is
+/// not.
 pub fn restored(found: State, candidates: &[&State]) -> State {
     let none = BTreeMap::new();
     let of = |state: &&State| state.get(UNLIKES).unwrap_or(&none).clone();

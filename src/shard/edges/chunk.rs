@@ -84,7 +84,17 @@ impl<const N: usize> PartialOrd for Edge<N> {
 #[derive(Debug, Default)]
 pub(super) struct Chunk<const N: usize>(Box<[Edge<N>]>);
 
+/// Whether no two edges have one id; looks at every two of them.
+pub(super) fn are_distinct<const N: usize>(edges: &[Edge<N>]) -> bool {
+    edges.iter().enumerate().all(|(at, edge)| edges[..at].iter().all(|other| other.id != edge.id))
+}
+
 impl<const N: usize> Chunk<N> {
+    /// Of edges that are distinct.
+    pub(super) fn new(edges: Vec<Edge<N>>) -> Self {
+        Self(edges.into_boxed_slice())
+    }
+
     #[inline]
     pub(super) fn edges(&self) -> &[Edge<N>] {
         &self.0

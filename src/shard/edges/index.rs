@@ -11,8 +11,8 @@ use super::table::Table;
 /// as there were chunks.
 const CHUNKS_MOVED: usize = 4;
 
-/// How many ids one change adds to a table at most, beside its own: a split and a join move chunks' worth of them from one
-/// to the other.
+/// How many ids one change adds to a table at most, beside its own: a split and a join move chunks' worth of them
+/// from one to the other.
 const MOST_SHIFTED: usize = 2 * MAX_CHUNK;
 
 #[derive(Debug)]

@@ -56,6 +56,11 @@ impl<const N: usize> Many<N> {
         self.len
     }
 
+    /// Some edge's stamp.
+    pub(super) fn peek(&self) -> Option<Stamp> {
+        self.chunks.last()?.edges().first().map(Edge::stamp)
+    }
+
     pub(super) fn get(&self, id: &Edge<N>, hasher: &KeyState) -> Option<Stamp> {
         let (number, at) = self.find(id, id.hash(hasher))?;
         Some(self.chunks[number as usize].edges()[at].stamp())

@@ -89,6 +89,30 @@ impl<const N: usize> EdgeSet<N> {
         None
     }
 
+    /// Sets several edges, the last of each id. A set that has none yet gets a few at once, in one allocation.
+    pub(crate) fn extend(&mut self, edges: impl Iterator<Item = (u128, Stamp)>, hasher: &KeyState) {
+        let edges: Vec<_> = edges.map(|(id, stamp)| Edge::new(id, stamp)).collect();
+        if let Edges::Few(few) = &mut self.0
+            && few.len() == 0
+            && edges.len() <= MAX_FEW
+            && chunk::are_distinct(&edges)
+        {
+            *few = Chunk::new(edges);
+        } else {
+            edges.iter().for_each(|edge| {
+                self.set(edge.id(), edge.stamp(), 0, hasher);
+            });
+        }
+    }
+
+    /// Some edge's stamp.
+    pub(crate) fn peek(&self) -> Option<Stamp> {
+        match &self.0 {
+            Edges::Few(few) => few.edges().first().map(Edge::stamp),
+            Edges::Many(many) => many.peek(),
+        }
+    }
+
     /// Forgets an edge; returns its stamp.
     pub(crate) fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp> {
         let id = Edge::with_id(id);

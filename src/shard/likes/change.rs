@@ -10,15 +10,52 @@ use crate::edge::Stamp;
 use crate::options::CounterOptions;
 use crate::shard::{Applied, Change, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
 
-/// What became of an edge, or of all edges of an item, in an epoch. The last of an edge holds.
+/// What became of an edge, or of all edges of an item, in an epoch. The last of an edge holds. In 32 bytes, because an
+/// epoch has one for each like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EdgeChange {
-    /// The item's slot in its table.
-    pub(crate) slot: u32,
+    /// The halves of the viewer's id, which as one number would have to stand at a multiple of 16 bytes.
+    viewer: [u64; 2],
+    stamp: [u8; Stamp::BYTES],
+    kind: Kind,
     /// The item's namespace.
     pub(crate) namespace: NamespaceId,
+    /// The item's slot in its table.
+    pub(crate) slot: u32,
+}
+
+const _: () = assert!(size_of::<EdgeChange>() == 32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Is,
+    Gone,
+    Cleared,
+}
+
+impl EdgeChange {
+    #[inline]
+    pub(crate) fn new(namespace: NamespaceId, slot: u32, state: EdgeState) -> Self {
+        let none = Stamp::new(0, true);
+        let (kind, viewer, stamp) = match state {
+            EdgeState::Is { viewer, stamp } => (Kind::Is, viewer, stamp),
+            EdgeState::Gone { viewer } => (Kind::Gone, viewer, none),
+            EdgeState::Cleared => (Kind::Cleared, 0, none),
+        };
+        let viewer = [viewer as u64, (viewer >> 64) as u64];
+        Self { viewer, stamp: stamp.to_bytes(), kind, namespace, slot }
+    }
+
     /// What happened.
-    pub(crate) state: EdgeState,
+    #[inline]
+    pub(crate) fn state(&self) -> EdgeState {
+        let viewer = u128::from(self.viewer[1]) << 64 | u128::from(self.viewer[0]);
+        match self.kind {
+            Kind::Is => EdgeState::Is { viewer, stamp: Stamp::from_bytes(self.stamp) },
+            Kind::Gone => EdgeState::Gone { viewer },
+            Kind::Cleared => EdgeState::Cleared,
+        }
+    }
 }
 
 /// See [`EdgeChange`].
@@ -186,7 +223,7 @@ impl Shard {
     pub(in crate::shard) fn note_like(&mut self, namespace: NamespaceId, liked: &Liked) {
         self.note(namespace, liked.touched);
         let (viewer, Some(slot), Some(stamp)) = (liked.viewer, liked.touched.slot, liked.after) else { return };
-        self.open.changes.edges.push(EdgeChange { slot, namespace, state: EdgeState::Is { viewer, stamp } });
+        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Is { viewer, stamp }));
     }
 
     fn forget_edge(
@@ -202,14 +239,14 @@ impl Shard {
         let after = before.map(|count| count - i64::from(stamp.is_like()));
         table.set_value(slot, after);
         self.note(namespace, Touched { slot: Some(slot), before, after });
-        self.open.changes.edges.push(EdgeChange { slot, namespace, state: EdgeState::Gone { viewer } });
+        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Gone { viewer }));
         Ok(Some(stamp))
     }
 
     fn clear_edges(&mut self, namespace: NamespaceId, slot: Option<u32>) {
         let (Some(slot), Ok(table)) = (slot, self.table_mut(namespace)) else { return };
         let Some(edges) = table.take_edges(slot) else { return };
-        self.open.changes.edges.push(EdgeChange { slot, namespace, state: EdgeState::Cleared });
+        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Cleared));
         self.open.changes.removed.push(RemovedEdges { namespace, slot, edges });
     }
 }

@@ -5,6 +5,7 @@
 //! counts. The two are logged and kept apart, so that each can be checked against the other.
 
 mod change;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

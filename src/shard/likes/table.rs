@@ -13,6 +13,7 @@ use crate::shard::edges::{EdgeSet, Position};
 pub(crate) trait Edges: Debug + Send {
     fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp>;
     fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp>;
+    fn extend(&mut self, edges: &mut dyn Iterator<Item = (u128, Stamp)>, hasher: &KeyState);
     fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp>;
     fn newest(&self, before: Option<Position>, limit: usize, out: &mut Vec<(u128, Stamp)>) -> Option<Position>;
     fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position>;
@@ -25,6 +26,10 @@ impl<const N: usize> Edges for EdgeSet<N> {
 
     fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
         self.set(id, stamp, expired_ms, hasher)
+    }
+
+    fn extend(&mut self, edges: &mut dyn Iterator<Item = (u128, Stamp)>, hasher: &KeyState) {
+        self.extend(edges, hasher);
     }
 
     fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp> {
@@ -83,13 +88,29 @@ impl LikeTable {
         stamp: Option<Stamp>,
         hasher: &KeyState,
     ) -> Option<Stamp> {
-        let edges: &mut dyn Edges = match &mut self.sets {
+        let oldest_ms = self.rules.oldest_ms();
+        let edges = self.at(slot);
+        match stamp {
+            Some(stamp) => edges.set(viewer, stamp, oldest_ms, hasher),
+            None => edges.remove(viewer, hasher),
+        }
+    }
+
+    /// Sets several edges to a slot's item.
+    pub(in crate::shard) fn extend(
+        &mut self,
+        slot: u32,
+        edges: &mut dyn Iterator<Item = (u128, Stamp)>,
+        hasher: &KeyState,
+    ) {
+        self.at(slot).extend(edges, hasher);
+    }
+
+    #[inline]
+    fn at(&mut self, slot: u32) -> &mut dyn Edges {
+        match &mut self.sets {
             Sets::Bits64(sets) => at(sets, slot),
             Sets::Bits128(sets) => at(sets, slot),
-        };
-        match stamp {
-            Some(stamp) => edges.set(viewer, stamp, self.rules.oldest_ms(), hasher),
-            None => edges.remove(viewer, hasher),
         }
     }
 

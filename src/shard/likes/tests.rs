@@ -44,6 +44,7 @@ fn commit(shards: &Shards, replayed: &Shards) {
     let epoch = shards.advance();
     let mut collected: Vec<Changes> = (0..shards.count()).map(|_| Changes::default()).collect();
     shards.collect(epoch, &mut collected);
+    shards.tell_viewers(&collected);
     for (stripe, changes) in collected.iter().enumerate() {
         let mut places: BTreeMap<u32, Place> = BTreeMap::new();
         for change in &changes.counters {
@@ -53,13 +54,12 @@ fn commit(shards: &Shards, replayed: &Shards) {
         }
         for change in &changes.edges {
             let place = places[&change.slot];
-            match change.state {
+            match change.state() {
                 EdgeState::Is { viewer, stamp } => replayed.load_edge_at(LIKES, place, viewer, Some(stamp)),
                 EdgeState::Gone { viewer } => replayed.load_edge_at(LIKES, place, viewer, None),
                 EdgeState::Cleared => replayed.load_cleared_at(LIKES, place),
             }
         }
-        shards.tell_viewers(stripe, &changes.edges);
         for removed in &changes.removed {
             let mut next = shards.tell_removed(stripe, removed, None);
             while next.is_some() {
@@ -189,6 +189,7 @@ fn likes_are_what_a_plain_model_says_and_their_epochs_replay_to_the_same() {
             replayed.recount(LIKES, 0..4).unwrap(),
             model.edges.keys().map(|item| model.count(item) as u64).sum::<u64>()
         );
+        replayed.list_viewers(LIKES, 0..4);
         check(&replayed, &model);
         replayed.compare_sides(LIKES, replayed.likes(LIKES)).unwrap();
         shards.compare_sides(LIKES, shards.likes(LIKES)).unwrap();

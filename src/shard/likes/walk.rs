@@ -1,13 +1,15 @@
 //! Listing edges, walking over all of them in short lock holds, loading them at open, and keeping the viewers' side up
 //! to date.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::viewers::ItemPlace;
-use super::{EdgeChange, EdgeState, RemovedEdges};
+use super::viewers::{ItemPlace, Listed, Told};
+use super::{EdgeState, RemovedEdges};
 use crate::edge::{Stamp, Viewer};
 use crate::shard::edges::Position;
-use crate::shard::{Chunk, NamespaceId, Place, Refusal, Shards, hash_key};
+use crate::shard::{Changes, Chunk, NamespaceId, Place, Refusal, Shards, hash_key};
 
 /// Edges visited while a lock is held, about: some tens of microseconds.
 const EDGES_PER_HOLD: usize = 1_024;
@@ -17,6 +19,12 @@ const SLOTS_PER_HOLD: usize = 256;
 
 /// How many likes of a viewer are looked up in their items at a time.
 const LIKES_AT_A_TIME: usize = 64;
+
+/// Edges of which the viewers are told at a time, about.
+const TOLD_AT_A_TIME: usize = 16 * 1_024;
+
+/// How many groups of stripes the viewers are built in.
+const GROUPS: usize = 8;
 
 /// A place in a walk over the edges of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,21 +162,30 @@ impl Shards {
         Ok(table.key(slot).filter(|_| likes).map(Bytes::copy_from_slice))
     }
 
-    /// Tells the viewers what a collected epoch changed in a shard. For the committer only.
-    pub(crate) fn tell_viewers(&self, stripe: usize, changes: &[EdgeChange]) {
-        for namespace in changes.chunk_by(|a, b| a.namespace == b.namespace) {
-            let Some(rules) = self.like_rules(namespace[0].namespace) else { continue };
-            let expired_ms = rules.oldest_ms();
-            for change in namespace {
-                let (viewer, stamp) = match change.state {
-                    EdgeState::Is { viewer, stamp } => (viewer, Some(stamp)),
-                    EdgeState::Gone { viewer } => (viewer, None),
-                    // See `tell_removed`.
-                    EdgeState::Cleared => continue,
-                };
-                self.viewers.set(change.namespace, viewer, (stripe as u32, change.slot), stamp, expired_ms);
+    /// Tells the viewers what a collected epoch changed in each shard. For the committer only.
+    pub(crate) fn tell_viewers(&self, collected: &[Changes]) {
+        let mut told = Vec::new();
+        for (stripe, changes) in (0u32..).zip(collected) {
+            for namespace in changes.edges.chunk_by(|a, b| a.namespace == b.namespace) {
+                let Some(rules) = self.like_rules(namespace[0].namespace) else { continue };
+                let expired_ms = rules.oldest_ms();
+                told.extend(namespace.iter().filter_map(|change| {
+                    let (viewer, stamp) = match change.state() {
+                        EdgeState::Is { viewer, stamp } => (viewer, Some(stamp)),
+                        EdgeState::Gone { viewer } => (viewer, None),
+                        // See `tell_removed`.
+                        EdgeState::Cleared => return None,
+                    };
+                    let place = (stripe, change.slot);
+                    Some(Told { namespace: change.namespace, viewer, place, stamp, expired_ms })
+                }));
+            }
+            if told.len() >= TOLD_AT_A_TIME {
+                self.viewers.tell(&told);
+                told.clear();
             }
         }
+        self.viewers.tell(&told);
     }
 
     /// Tells some of the viewers of an item that was removed, and returns where to go on. For the committer only, after
@@ -181,13 +198,13 @@ impl Shards {
         from: Option<Position>,
     ) -> Option<Position> {
         let RemovedEdges { namespace, slot, edges } = removed;
-        let mut viewers = Vec::new();
-        let next = edges.walk(from, EDGES_PER_HOLD, &mut |viewer, _| viewers.push(viewer));
-        for viewer in viewers {
-            if self.edge_at(*namespace, stripe, *slot, viewer).is_none() {
-                self.viewers.set(*namespace, viewer, (stripe as u32, *slot), None, 0);
-            }
-        }
+        let mut told = Vec::new();
+        let next = edges.walk(from, EDGES_PER_HOLD, &mut |viewer, _| {
+            let place = (stripe as u32, *slot);
+            told.push(Told { namespace: *namespace, viewer, place, stamp: None, expired_ms: 0 });
+        });
+        told.retain(|told| self.edge_at(*namespace, stripe, *slot, told.viewer).is_none());
+        self.viewers.tell(&told);
         next
     }
 
@@ -202,7 +219,7 @@ impl Shards {
         &self,
         namespace: NamespaceId,
         item: &[u8],
-        edges: impl Iterator<Item = (u128, Stamp)>,
+        mut edges: impl Iterator<Item = (u128, Stamp)>,
     ) -> Option<Place> {
         let hash = self.hash(item);
         let stripe = self.stripe_of(hash);
@@ -213,9 +230,7 @@ impl Shards {
             Some(slot) => slot,
             None => table.insert(hash, item, 0, |key| hash_key(&self.hasher, key))?,
         };
-        for (viewer, stamp) in edges {
-            table.set_edge(slot, viewer, Some(stamp), &self.hasher);
-        }
+        table.extend_edges(slot, &mut edges, &self.hasher);
         Some(Place::new(stripe, slot))
     }
 
@@ -267,9 +282,9 @@ impl Shards {
         Err(Drift { item: Bytes::new(), what: format!("has {likes} likes and its viewers list {listed}") })
     }
 
-    /// Counts the likes of every item of some shards of a namespace, compares them with the items' counts, and tells
-    /// the viewers of each edge. Returns how many likes there are. While the store is being opened.
-    pub(crate) fn recount(&self, namespace: NamespaceId, stripes: std::ops::Range<usize>) -> Result<u64, Drift> {
+    /// Counts the likes of every item of some shards of a namespace, and compares them with the items' counts. Returns
+    /// how many likes there are. While the store is being opened.
+    pub(crate) fn recount(&self, namespace: NamespaceId, stripes: Range<usize>) -> Result<u64, Drift> {
         let mut total = 0;
         for stripe in stripes {
             let shard = self.lock(stripe);
@@ -278,10 +293,7 @@ impl Shards {
             for slot in 0..table.slots() as u32 {
                 let mut counted = 0;
                 if let Some(edges) = likes.edges(slot) {
-                    edges.walk(None, usize::MAX, &mut |viewer, stamp| {
-                        counted += i64::from(stamp.is_like());
-                        self.viewers.set(namespace, viewer, (stripe as u32, slot), Some(stamp), 0);
-                    });
+                    edges.walk(None, usize::MAX, &mut |_, stamp| counted += i64::from(stamp.is_like()));
                 }
                 let count = table.value(slot).unwrap_or(0);
                 if counted != count {
@@ -292,5 +304,41 @@ impl Shards {
             }
         }
         Ok(total)
+    }
+
+    /// Builds the viewers' side of a namespace from the edges of its items, for some stripes of viewers, which have
+    /// none yet. While the store is being opened.
+    pub(crate) fn list_viewers(&self, namespace: NamespaceId, stripes: Range<usize>) {
+        // All edges are looked at once for each group of stripes, so that there is memory for the edges of one group
+        // only, beside what becomes of them.
+        let group = self.viewers.count().div_ceil(GROUPS);
+        for first in stripes.clone().step_by(group) {
+            let last = stripes.end.min(first + group);
+            let mut listed: Vec<Vec<Listed>> = vec![Vec::new(); last - first];
+            // Whoever works beside this begins with another shard.
+            for shard in (first..self.count()).chain(0..first) {
+                self.each_edge(namespace, shard, &mut |slot, viewer, stamp| {
+                    let stripe = self.viewers.stripe(viewer);
+                    if (first..last).contains(&stripe) {
+                        listed[stripe - first].push(Listed { viewer, place: (shard as u32, slot), stamp });
+                    }
+                });
+            }
+            for (stripe, listed) in (first..).zip(&mut listed) {
+                self.viewers.fill(namespace, stripe, listed);
+            }
+        }
+    }
+
+    /// Visits all edges of a namespace in a shard.
+    fn each_edge(&self, namespace: NamespaceId, stripe: usize, visit: &mut dyn FnMut(u32, u128, Stamp)) {
+        let shard = self.lock(stripe);
+        let Ok(table) = shard.table(namespace) else { return };
+        let Some(likes) = table.likes() else { return };
+        for slot in 0..table.slots() as u32 {
+            if let Some(edges) = likes.edges(slot) {
+                edges.walk(None, usize::MAX, &mut |viewer, stamp| visit(slot, viewer, stamp));
+            }
+        }
     }
 }
