@@ -94,6 +94,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 mod likes;
 mod limits;
 mod log;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top. A module uses only modules further down.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "lib",
     "fuzzing",
     "store",
@@ -28,6 +28,7 @@ const ORDER: [&str; 28] = [
     "log",
     "snapshot",
     "edge",
+    "hash",
     "varint",
     "storage",
     "clock",

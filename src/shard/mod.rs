@@ -34,8 +34,8 @@ mod walk;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use crate::hash::KeyState;
 use crossbeam::utils::CachePadded;
-use foldhash::fast::FixedState;
 
 use crate::options::CounterOptions;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
@@ -76,7 +76,7 @@ pub(crate) struct Shards {
     stripes: Box<[CachePadded<Mutex<Shard>>]>,
     epoch: CachePadded<AtomicU64>,
     viewers: Viewers,
-    hasher: FixedState,
+    hasher: KeyState,
 }
 
 /// What one lock protects.
@@ -109,7 +109,7 @@ impl Shards {
     /// Empty shards in epoch 1. `seed` keeps key hashes from being predictable, and stays the same
     /// over a store's life, so that a snapshot's order suits the shards it is loaded into.
     pub(crate) fn new(count: usize, seed: u64) -> Self {
-        let hasher = || FixedState::with_seed(seed);
+        let hasher = || KeyState::with_seed(seed);
         Self {
             stripes: (0..count).map(|_| CachePadded::new(Mutex::new(Shard::default()))).collect(),
             epoch: CachePadded::new(AtomicU64::new(1)),
@@ -338,7 +338,7 @@ impl Shards {
 }
 
 #[inline]
-fn hash_key(hasher: &FixedState, key: &[u8]) -> u64 {
+fn hash_key(hasher: &KeyState, key: &[u8]) -> u64 {
     let mut state = hasher.build_hasher();
     state.write(key);
     state.finish()
@@ -372,7 +372,7 @@ impl Shard {
         key: &[u8],
         change: Change,
         bounds: &CounterOptions,
-        hasher: &FixedState,
+        hasher: &KeyState,
     ) -> Result<Touched, Refusal> {
         let table = self.table_mut(namespace)?;
         let slot = table.find(hash, key);

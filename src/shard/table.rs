@@ -3,7 +3,7 @@
 //! A counter keeps its slot for as long as it exists, so that a snapshot can walk the slab in short steps while
 //! it changes, and the log can name a counter by its slot.
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::entry::{Entry, SpilledKeys};
 use super::index::Index;
@@ -42,7 +42,7 @@ impl Table {
         slot: u32,
         viewer: u128,
         stamp: Option<Stamp>,
-        hasher: &FixedState,
+        hasher: &KeyState,
     ) -> Option<Stamp> {
         self.likes.as_mut()?.set(slot, viewer, stamp, hasher)
     }

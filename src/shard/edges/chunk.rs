@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::Position;
 use crate::edge::Stamp;
@@ -55,12 +55,9 @@ impl<const N: usize> Edge<N> {
         (self.stamp(), self.id())
     }
 
-    /// The hash of the id. Its halves are hashed one after the other, because together they are multiplied by each
-    /// other: whoever chooses ids could choose one factor to be zero, whatever the seed.
     #[inline]
-    pub(super) fn hash(&self, hasher: &FixedState) -> u64 {
-        let id = self.id();
-        hasher.hash_one((id >> 64) as u64 ^ hasher.hash_one(id as u64))
+    pub(super) fn hash(&self, hasher: &KeyState) -> u64 {
+        hasher.hash_one(self.id())
     }
 
     pub(super) fn is_expired(&self, expired_ms: u64) -> bool {

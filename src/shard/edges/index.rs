@@ -1,7 +1,7 @@
 //! From ids to chunks, in a table that is replaced when it is outgrown. What the next table is to hold is moved in
 //! short steps, because whoever changes a set holds a lock, and all of ten million ids take long.
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::chunk::Chunk;
 use super::table::Table;
@@ -60,7 +60,7 @@ impl Index {
     /// Makes room for another id and another chunk. Called before each change, with how many ids there are and all
     /// chunks by number.
     #[inline]
-    pub(super) fn tend<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &FixedState) {
+    pub(super) fn tend<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
         if self.old.is_none() && self.table.is_outgrown(chunks.len()) {
             let next = Table::with_room(ids, chunks.len());
             self.old = Some(std::mem::replace(&mut self.table, next));
@@ -71,7 +71,7 @@ impl Index {
         }
     }
 
-    fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &FixedState) {
+    fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
         // There is room until all are moved, but in a set that has shrunk to nearly nothing: its chunks have many
         // numbers, most of them free, and it may have grown again before all of them had their turn.
         let has_room = self.table.has_room(ids - self.table.used(), chunks.len())

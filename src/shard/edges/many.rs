@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::Position;
 use super::chunk::{Chunk, Edge};
@@ -36,7 +36,7 @@ pub(super) struct Many<const N: usize> {
 }
 
 impl<const N: usize> Many<N> {
-    pub(super) fn new(edges: Chunk<N>, hasher: &FixedState) -> Self {
+    pub(super) fn new(edges: Chunk<N>, hasher: &KeyState) -> Self {
         let mut index = Index::with_room(edges.len());
         for edge in edges.edges() {
             index.insert(edge.hash(hasher), 0);
@@ -56,13 +56,13 @@ impl<const N: usize> Many<N> {
         self.len
     }
 
-    pub(super) fn get(&self, id: &Edge<N>, hasher: &FixedState) -> Option<Stamp> {
+    pub(super) fn get(&self, id: &Edge<N>, hasher: &KeyState) -> Option<Stamp> {
         let (number, at) = self.find(id, id.hash(hasher))?;
         Some(self.chunks[number as usize].edges()[at].stamp())
     }
 
     /// Inserts an edge, or replaces the one of the same id; returns the stamp before.
-    pub(super) fn set(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &FixedState) -> Option<Stamp> {
+    pub(super) fn set(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
         self.index.tend(self.len, &self.chunks, hasher);
         let hash = edge.hash(hasher);
         let Some((from, at)) = self.find(&edge, hash) else {
@@ -83,7 +83,7 @@ impl<const N: usize> Many<N> {
         Some(before.stamp())
     }
 
-    pub(super) fn remove(&mut self, id: &Edge<N>, hasher: &FixedState) -> Option<Stamp> {
+    pub(super) fn remove(&mut self, id: &Edge<N>, hasher: &KeyState) -> Option<Stamp> {
         self.index.tend(self.len, &self.chunks, hasher);
         let hash = id.hash(hasher);
         let (number, at) = self.find(id, hash)?;
@@ -164,7 +164,7 @@ impl<const N: usize> Many<N> {
     }
 
     /// The chunk that takes a new edge, after there is room in it.
-    fn room_for(&mut self, edge: &Edge<N>, expired_ms: u64, hasher: &FixedState) -> u32 {
+    fn room_for(&mut self, edge: &Edge<N>, expired_ms: u64, hasher: &KeyState) -> u32 {
         let (_, number) = self.covering(edge);
         if self.chunks[number as usize].len() < MAX_CHUNK || self.drop_expired(number, expired_ms, hasher) {
             return number;
@@ -185,7 +185,7 @@ impl<const N: usize> Many<N> {
     }
 
     /// Drops the expired unlikes of a chunk, which may become empty; `false` when there is none.
-    fn drop_expired(&mut self, number: u32, expired_ms: u64, hasher: &FixedState) -> bool {
+    fn drop_expired(&mut self, number: u32, expired_ms: u64, hasher: &KeyState) -> bool {
         let chunk = &mut self.chunks[number as usize];
         let len = chunk.len();
         for edge in chunk.edges().iter().filter(|edge| edge.is_expired(expired_ms)) {
@@ -212,7 +212,7 @@ impl<const N: usize> Many<N> {
     }
 
     /// After an edge was taken out of a chunk: it goes when it is empty, and joins the one before it when it is small.
-    fn tend_chunk(&mut self, number: u32, taken: &Edge<N>, hasher: &FixedState) {
+    fn tend_chunk(&mut self, number: u32, taken: &Edge<N>, hasher: &KeyState) {
         let len = self.chunks[number as usize].len();
         if len > SMALL_CHUNK || self.order.len() == 1 {
             return;
@@ -245,7 +245,7 @@ mod tests {
 
     impl<const N: usize> Many<N> {
         /// What must hold after every change.
-        pub(in crate::shard::edges) fn check(&self, hasher: &FixedState) {
+        pub(in crate::shard::edges) fn check(&self, hasher: &KeyState) {
             let lowest: Vec<_> = self.order.keys().copied().collect();
             assert_eq!(lowest[0], Edge::LEAST);
             let mut len = 0;
@@ -286,8 +286,8 @@ mod tests {
     }
 
     /// The edges at these times, of ids that count up, added one after the other.
-    fn many(times: impl Iterator<Item = u64>) -> (Many<8>, FixedState) {
-        let hasher = FixedState::with_seed(3);
+    fn many(times: impl Iterator<Item = u64>) -> (Many<8>, KeyState) {
+        let hasher = KeyState::with_seed(3);
         let mut many = Many::new(Chunk::default(), &hasher);
         for (time_ms, id) in times.zip(0..) {
             many.set(Edge::new(id, like(time_ms)), 0, &hasher);
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_search_for_likes_among_unlikes_stops_and_goes_on() {
-        let hasher = FixedState::with_seed(3);
+        let hasher = KeyState::with_seed(3);
         let mut many = Many::<8>::new(Chunk::default(), &hasher);
         many.set(Edge::new(9_999, like(0)), 0, &hasher);
         for id in 0..128 * 40 {

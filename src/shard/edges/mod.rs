@@ -9,7 +9,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use crate::edge::Stamp;
 use chunk::{Chunk, Edge};
@@ -53,7 +53,7 @@ impl<const N: usize> EdgeSet<N> {
     }
 
     /// The stamp of the edge to `id`.
-    pub(crate) fn get(&self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+    pub(crate) fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp> {
         let id = Edge::with_id(id);
         match &self.0 {
             Edges::Few(few) => few.find(&id).map(|at| few.edges()[at].stamp()),
@@ -63,7 +63,7 @@ impl<const N: usize> EdgeSet<N> {
 
     /// Inserts an edge or replaces its stamp; returns the one before. Other edges may be dropped where room is needed,
     /// when they are unlikes of before `expired_ms`.
-    pub(crate) fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &FixedState) -> Option<Stamp> {
+    pub(crate) fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
         let edge = Edge::new(id, stamp);
         let few = match &mut self.0 {
             Edges::Few(few) => few,
@@ -90,7 +90,7 @@ impl<const N: usize> EdgeSet<N> {
     }
 
     /// Forgets an edge; returns its stamp.
-    pub(crate) fn remove(&mut self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+    pub(crate) fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp> {
         let id = Edge::with_id(id);
         match &mut self.0 {
             Edges::Few(few) => few.find(&id).map(|at| few.remove(at).stamp()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::table::Edges;
 use super::{LikeEvent, LikeRules};
@@ -150,7 +150,7 @@ impl Shard {
         hash: u64,
         item: &[u8],
         event: &LikeEvent,
-        hasher: &FixedState,
+        hasher: &KeyState,
     ) -> Result<Liked, Refusal> {
         let table = self.table_mut(namespace)?;
         let slot = table.find(hash, item);
@@ -175,7 +175,7 @@ impl Shard {
     }
 
     /// Takes back what [`Shard::like`] did to an edge. The item's count is the caller's.
-    pub(in crate::shard) fn undo_like(&mut self, namespace: NamespaceId, liked: &Liked, hasher: &FixedState) {
+    pub(in crate::shard) fn undo_like(&mut self, namespace: NamespaceId, liked: &Liked, hasher: &KeyState) {
         if let (Ok(table), Some(slot), Some(_)) = (self.table_mut(namespace), liked.touched.slot, liked.after) {
             table.set_edge(slot, liked.viewer, liked.before, hasher);
         }
@@ -194,7 +194,7 @@ impl Shard {
         namespace: NamespaceId,
         slot: u32,
         viewer: u128,
-        hasher: &FixedState,
+        hasher: &KeyState,
     ) -> Result<Option<Stamp>, Refusal> {
         let table = self.table_mut(namespace)?;
         let Some(stamp) = table.set_edge(slot, viewer, None, hasher) else { return Ok(None) };

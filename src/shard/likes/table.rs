@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use crate::hash::KeyState;
 
 use super::LikeRules;
 use crate::edge::{Stamp, ViewerWidth};
@@ -11,23 +11,23 @@ use crate::shard::edges::{EdgeSet, Position};
 
 /// A set of edges, whatever the width of its ids. See [`EdgeSet`].
 pub(crate) trait Edges: Debug + Send {
-    fn get(&self, id: u128, hasher: &FixedState) -> Option<Stamp>;
-    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &FixedState) -> Option<Stamp>;
-    fn remove(&mut self, id: u128, hasher: &FixedState) -> Option<Stamp>;
+    fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp>;
+    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp>;
+    fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp>;
     fn newest(&self, before: Option<Position>, limit: usize, out: &mut Vec<(u128, Stamp)>) -> Option<Position>;
     fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position>;
 }
 
 impl<const N: usize> Edges for EdgeSet<N> {
-    fn get(&self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+    fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp> {
         self.get(id, hasher)
     }
 
-    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &FixedState) -> Option<Stamp> {
+    fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
         self.set(id, stamp, expired_ms, hasher)
     }
 
-    fn remove(&mut self, id: u128, hasher: &FixedState) -> Option<Stamp> {
+    fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp> {
         self.remove(id, hasher)
     }
 
@@ -81,7 +81,7 @@ impl LikeTable {
         slot: u32,
         viewer: u128,
         stamp: Option<Stamp>,
-        hasher: &FixedState,
+        hasher: &KeyState,
     ) -> Option<Stamp> {
         let edges: &mut dyn Edges = match &mut self.sets {
             Sets::Bits64(sets) => at(sets, slot),

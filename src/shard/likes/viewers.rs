@@ -4,10 +4,10 @@
 //! Only the committer changes it, with what an epoch changed, when that is sealed. So it lags behind the edges by less
 //! than an epoch, and whoever lists from it looks each edge up in its item.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use crate::hash::KeyState;
 use crossbeam::utils::CachePadded;
-use foldhash::fast::FixedState;
 
 use crate::edge::Stamp;
 use crate::shard::NamespaceId;
@@ -28,20 +28,20 @@ pub(crate) type ItemPlace = (u32, u32);
 #[derive(Debug)]
 pub(crate) struct Viewers {
     stripes: Box<[CachePadded<Mutex<Stripe>>]>,
-    hasher: FixedState,
+    hasher: KeyState,
 }
 
 #[derive(Debug, Default)]
 struct Stripe {
-    namespaces: HashMap<NamespaceId, Table, FixedState>,
+    namespaces: BTreeMap<NamespaceId, Table>,
 }
 
 /// For each viewer the items, and the stamp of each.
-type Table = HashMap<u128, EdgeSet<PLACE_BYTES>, FixedState>;
+type Table = HashMap<u128, EdgeSet<PLACE_BYTES>, KeyState>;
 
 impl Viewers {
     /// `count` is a power of two.
-    pub(in crate::shard) fn new(count: usize, hasher: FixedState) -> Self {
+    pub(in crate::shard) fn new(count: usize, hasher: KeyState) -> Self {
         Self { stripes: (0..count).map(|_| CachePadded::default()).collect(), hasher }
     }
 
