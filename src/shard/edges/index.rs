@@ -4,11 +4,16 @@
 use crate::hash::KeyState;
 
 use super::chunk::Chunk;
+use super::many::MAX_CHUNK;
 use super::table::Table;
 
 /// How many chunks are moved at each change. A change makes one at most: so all are moved after a third as many changes
 /// as there were chunks.
 const CHUNKS_MOVED: usize = 4;
+
+/// The most ids that a change adds to one of two tables: half of a chunk that is split, all of a small one that joins
+/// another, and its own.
+const IDS_OF_A_CHANGE: usize = MAX_CHUNK;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -72,10 +77,15 @@ impl Index {
     }
 
     fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
-        // There is room until all are moved, but in a set that has shrunk to nearly nothing: its chunks have many
-        // numbers, most of them free, and it may have grown again before all of them had their turn.
-        let has_room = self.table.has_room(ids - self.table.used(), chunks.len())
-            && self.old.as_ref().is_some_and(|old| old.has_room(0, chunks.len()));
+        // There is room until all are moved, but in a set that is small, where a change moves many ids for the size of
+        // the tables, or has shrunk to nearly nothing: its chunks have many numbers, most of them free, and it may have
+        // grown again before all of them had their turn.
+        let has_room = self.table.has_room(ids - self.table.used() + IDS_OF_A_CHANGE, chunks.len())
+            && self.old.as_ref().is_some_and(|old| old.has_room(IDS_OF_A_CHANGE, chunks.len()));
+        if !has_room {
+            self.table = Table::with_room(ids, chunks.len());
+            self.moved = 0;
+        }
         let at_once = if has_room { CHUNKS_MOVED } else { chunks.len() };
         let first = self.moved as usize;
         for chunk in chunks.iter().skip(first).take(at_once) {

@@ -70,6 +70,7 @@ impl Table {
             self.used += 1;
             self.set(at, word);
         }
+        debug_assert!(self.occupied() < self.words, "every way must end");
     }
 
     /// Notes that an id moved to another chunk.
