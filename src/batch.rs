@@ -12,7 +12,7 @@ use crate::likes::Likes;
 use crate::limits::MAX_BATCH_CHANGES;
 use crate::manifest::Namespace;
 use crate::receipt::BatchReceipt;
-use crate::shard::{BatchChange, Change, LikeEvent, Operation};
+use crate::shard::{BatchChange, Change, LikeEvent, LikeRules, Operation};
 
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
@@ -50,6 +50,8 @@ pub struct Batch {
     changes: Vec<Gathered>,
     keys: Vec<u8>,
     namespaces: Vec<Namespace>,
+    /// What moves horizons once the batch is applied: until then it must not make the batch's own events too old.
+    seen: Vec<(Arc<LikeRules>, u64)>,
     /// The first change that can be seen to be wrong without applying it; reported by `commit`.
     refused: Option<Error>,
 }
@@ -75,7 +77,7 @@ impl fmt::Debug for Batch {
 
 impl Batch {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), refused: None }
+        Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), seen: Vec::new(), refused: None }
     }
 
     /// Adds `delta` to a counter, as [`Counters::add`]. What is wrong with it, [`commit`](Self::commit) answers.
@@ -103,7 +105,8 @@ impl Batch {
         self.push_like(likes, item.as_ref(), likes.now(viewer.into(), false))
     }
 
-    /// The viewer liked the item at `time_ms`, as [`Likes::like_at`].
+    /// The viewer liked the item at `time_ms`, as [`Likes::like_at`]. Whether that is too old is told by what the
+    /// namespace had seen before the batch: its own events move the horizon once they are applied.
     pub fn like_at(
         &mut self,
         likes: &Likes,
@@ -111,10 +114,11 @@ impl Batch {
         viewer: impl Into<Viewer>,
         time_ms: u64,
     ) -> &mut Self {
-        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), true, time_ms))
+        self.push_like_at(likes, item.as_ref(), likes.at(viewer.into(), true, time_ms))
     }
 
-    /// The viewer unliked the item at `time_ms`, as [`Likes::unlike_at`].
+    /// The viewer unliked the item at `time_ms`, as [`Likes::unlike_at`] and, for the horizon, as
+    /// [`like_at`](Self::like_at) here.
     pub fn unlike_at(
         &mut self,
         likes: &Likes,
@@ -122,7 +126,7 @@ impl Batch {
         viewer: impl Into<Viewer>,
         time_ms: u64,
     ) -> &mut Self {
-        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), false, time_ms))
+        self.push_like_at(likes, item.as_ref(), likes.at(viewer.into(), false, time_ms))
     }
 
     /// Adds to a counter what the change gathered just before does to its own: for a like 1 when it is new, for an
@@ -143,6 +147,16 @@ impl Batch {
 
     fn push_like(&mut self, likes: &Likes, item: &[u8], event: Result<LikeEvent>) -> &mut Self {
         self.push(likes.engine(), likes.namespace(), item, event.map(What::Like))
+    }
+
+    fn push_like_at(&mut self, likes: &Likes, item: &[u8], event: Result<(LikeEvent, u64)>) -> &mut Self {
+        if let Ok((_, seen_ms)) = event {
+            match self.seen.iter_mut().rfind(|(rules, _)| Arc::ptr_eq(rules, likes.rules())) {
+                Some((_, newest_ms)) => *newest_ms = seen_ms.max(*newest_ms),
+                None => self.seen.push((Arc::clone(likes.rules()), seen_ms)),
+            }
+        }
+        self.push_like(likes, item, event.map(|(event, _)| event))
     }
 
     fn push(&mut self, engine: &Arc<Engine>, namespace: &Namespace, key: &[u8], what: Result<What>) -> &mut Self {
@@ -189,6 +203,7 @@ impl Batch {
         self.changes.clear();
         self.keys.clear();
         self.namespaces.clear();
+        self.seen.clear();
         self.refused = None;
     }
 
@@ -219,6 +234,9 @@ impl Batch {
             let namespace = &self.namespaces[gathered.namespace as usize];
             self.engine.refused(refusal, namespace, &self.keys[gathered.key.clone()])
         })?;
+        for (rules, seen_ms) in &self.seen {
+            rules.see(*seen_ms);
+        }
         self.clear();
         self.engine.acknowledge(epoch)?;
         Ok(BatchReceipt::new(outcomes, epoch, self.engine.group()))

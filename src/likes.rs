@@ -142,7 +142,7 @@ impl Likes {
     /// [`Error::TooManyCounters`], and those that every method has.
     #[inline]
     pub fn like_at(&self, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>, time_ms: u64) -> Result<Receipt<'_>> {
-        self.apply(item.as_ref(), self.at(viewer.into(), true, time_ms)?)
+        self.apply_at(item.as_ref(), self.at(viewer.into(), true, time_ms)?)
     }
 
     /// The viewer unliked the item at `time_ms`. Takes effect if nothing newer is known of the two.
@@ -152,7 +152,7 @@ impl Likes {
     /// As for [`like_at`](Self::like_at).
     #[inline]
     pub fn unlike_at(&self, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>, time_ms: u64) -> Result<Receipt<'_>> {
-        self.apply(item.as_ref(), self.at(viewer.into(), false, time_ms)?)
+        self.apply_at(item.as_ref(), self.at(viewer.into(), false, time_ms)?)
     }
 
     /// How many viewers like the item.
@@ -324,6 +324,10 @@ impl Likes {
         self.answer(self.engine().forget_viewer(self.namespace().id, viewer), b"")
     }
 
+    pub(crate) fn rules(&self) -> &Arc<LikeRules> {
+        &self.rules
+    }
+
     fn shards(&self) -> &Shards {
         self.engine().shards()
     }
@@ -344,18 +348,23 @@ impl Likes {
         Ok(LikeEvent { viewer, liked, when: When::Now(now_ms) })
     }
 
-    /// A like or an unlike of a time of its own.
+    /// A like or an unlike of a time of its own, and the time that it counts for towards the horizon.
     #[inline]
-    pub(crate) fn at(&self, viewer: Viewer, liked: bool, time_ms: u64) -> Result<LikeEvent> {
+    pub(crate) fn at(&self, viewer: Viewer, liked: bool, time_ms: u64) -> Result<(LikeEvent, u64)> {
         let viewer = self.check_viewer(viewer)?;
         if time_ms > MAX_TIME_MS {
             return Err(Error::TimeTooLate { time_ms });
         }
-        if time_ms > self.rules.newest_ms() {
-            // One event from the future must not make every other one too old.
-            self.rules.see(time_ms.min(self.engine().wall_ms()));
-        }
-        Ok(LikeEvent { viewer, liked, when: When::At(time_ms) })
+        // One event from the future must not make every other one too old.
+        let is_newest = time_ms > self.rules.newest_ms();
+        let seen_ms = if is_newest { time_ms.min(self.engine().wall_ms()) } else { time_ms };
+        Ok((LikeEvent { viewer, liked, when: When::At(time_ms) }, seen_ms))
+    }
+
+    #[inline]
+    fn apply_at(&self, item: &[u8], (event, seen_ms): (LikeEvent, u64)) -> Result<Receipt<'_>> {
+        self.rules.see(seen_ms);
+        self.apply(item, event)
     }
 
     #[inline]

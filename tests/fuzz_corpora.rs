@@ -178,6 +178,13 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             "01,a\n1,a,2,3\n",
             "1time_ms,key,delta\n1,a,1\n",
             "01,\"never closed,1\n",
+            "21,a,7,like\n2,b,67e55044-10b1-426f-9247-bb680e5fe0c8,unlike\n",
+            "21,\"a \"\"quoted\"\" item\",18446744073709551615,like\r\n140737488355327,\"two\nlines\",0,unlike\n",
+            "21,a,7,liked\n",
+            "21,a,7,unliked\n",
+            "21,a,7\n",
+            "2140737488355328,a,7,like\n",
+            "1time_ms,item,viewer,action\n1,a,someone,like\n",
         ]
         .map(|text| text.as_bytes().to_vec())
         .to_vec(),

@@ -206,6 +206,25 @@ fn an_event_from_the_future_makes_no_other_one_too_old() {
 }
 
 #[test]
+fn a_batch_of_a_long_history_is_judged_by_what_came_before_it_and_moves_the_horizon_once_it_is_applied() {
+    let store = World::new().open().unwrap();
+    let options = LikeOptions { horizon: Duration::from_millis(10), ..LikeOptions::default() };
+    let videos = store.likes_with("videos", options).unwrap();
+    let mut batch = store.batch();
+    for time_ms in [100, 200, 300] {
+        batch.like_at(&videos, "cats", time_ms, time_ms);
+    }
+    batch.commit().unwrap();
+    assert_eq!(videos.count("cats").unwrap(), 3);
+
+    batch.like_at(&videos, "cats", 4_u64, 400).unlike_at(&videos, "cats", 5_u64, 289);
+    let refused = batch.commit();
+    assert!(matches!(refused, Err(Error::TooOld { time_ms: 289, oldest_ms: 290, .. })), "{refused:?}");
+    // What was refused was not seen.
+    assert!(videos.like_at("cats", 6_u64, 290).unwrap().changed());
+}
+
+#[test]
 fn likes_and_counters_are_one_batch_and_a_tally_counts_what_a_like_changed() {
     let world = World::new();
     let store = world.open().unwrap();

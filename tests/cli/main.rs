@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod likes;
 mod replay;
 
 use std::ffi::{OsStr, OsString};
@@ -15,7 +16,21 @@ use std::process::{Command, Output, Stdio};
 use plaudit::Store;
 use tempfile::TempDir;
 
-const SUBCOMMANDS: [&str; 9] = ["demo", "replay", "get", "add", "top", "dump", "stat", "verify", "compact"];
+const SUBCOMMANDS: [&str; 13] = [
+    "demo",
+    "replay",
+    "get",
+    "add",
+    "top",
+    "likers",
+    "liked-by",
+    "has-liked",
+    "forget-viewer",
+    "dump",
+    "stat",
+    "verify",
+    "compact",
+];
 
 fn plaudit<S: AsRef<OsStr>>(args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plaudit"));
@@ -150,7 +165,11 @@ fn wrong_usage_is_status_2() {
 #[test]
 fn commands_that_only_read_create_no_store() {
     let fixture = Fixture::new();
-    let readers: [&[&str]; 6] = [
+    let readers: [&[&str]; 10] = [
+        &["likers", "n", "item"],
+        &["liked-by", "n", "7"],
+        &["has-liked", "n", "item", "7"],
+        &["forget-viewer", "n", "7"],
         &["get", "key", "--namespace", "n"],
         &["top", "--namespace", "n"],
         &["dump", "n"],
@@ -175,8 +194,16 @@ fn commands_that_only_read_create_no_store() {
 fn a_missing_namespace_is_an_error_and_is_not_created() {
     let fixture = Fixture::new();
     fixture.fill("n", &[(b"key", 1)]);
-    let readers: [&[&str]; 3] =
-        [&["get", "key", "--namespace", "typo"], &["top", "--namespace", "typo"], &["dump", "typo"]];
+    let readers: [&[&str]; 8] = [
+        &["get", "key", "--namespace", "typo"],
+        &["top", "--namespace", "typo"],
+        &["dump", "typo"],
+        &["dump", "typo", "--edges"],
+        &["likers", "typo", "item"],
+        &["liked-by", "typo", "7"],
+        &["has-liked", "typo", "item", "7"],
+        &["forget-viewer", "typo", "7"],
+    ];
     for args in readers {
         let output = run(&fixture.on_store(args));
         assert_eq!((status(&output), stderr(&output)), (1, "plaudit: there is no namespace \"typo\"\n"));

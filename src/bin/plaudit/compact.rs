@@ -26,10 +26,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     store.compact()?;
     let (elapsed, after) = (started.elapsed(), store.stats());
+    let likes: u64 = store.namespaces().iter().map(|one| one.likes).sum();
     store.close()?;
 
     let mut out = output::stdout();
-    writeln!(out, "snapshot    {} in {}", counted(after.counters, "counter"), duration(elapsed))?;
+    let likes = if likes == 0 { String::new() } else { format!(" and {}", counted(likes, "like")) };
+    writeln!(out, "snapshot    {}{likes} in {}", counted(after.counters, "counter"), duration(elapsed))?;
     writeln!(out, "log         {} before, {} now", bytes(before.log_bytes), bytes(after.log_bytes))?;
     writeln!(out, "snapshots   {} before, {} now", bytes(before.snapshot_bytes), bytes(after.snapshot_bytes))?;
     Ok(out.flush()?)

@@ -10,6 +10,7 @@ use crate::replay::events::Refusal;
 /// Exit statuses, as the help states them. 2 is clap's own.
 const FAILED: u8 = 1;
 const CORRUPT: u8 = 3;
+const NO: u8 = 4;
 
 /// Why the command did not do all that was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub(crate) enum Failure {
     #[error("nothing is counted in namespace {namespace:?}: names that start with {prefix} are the command's own")]
     OwnNamespace { namespace: String, prefix: &'static str },
 
+    #[error("--viewers and --horizon are of likes, and the file has counts")]
+    OnlyForLikes,
+
     /// The source does not begin with what its position stands for.
     #[error(
         "{file} does not begin with the {expected} that were counted as source {source_name:?}, found {found}: it is \
@@ -57,6 +61,10 @@ pub(crate) enum Failure {
     #[error("the demo's counting process {0}")]
     DemoWorker(String),
 
+    /// The answer was printed, and there is nothing to add.
+    #[error("no")]
+    AnsweredNo,
+
     /// The demo printed what it found, in its last line; there is nothing to add.
     #[error("the demo found likes lost or counted twice")]
     DemoFailed,
@@ -71,7 +79,7 @@ impl Failure {
     /// Writes the failure and its causes to standard error, on one line. A reader that closed our output
     /// has what it wanted, so that is not reported.
     pub(crate) fn report(&self) {
-        if self.is_closed_pipe() {
+        if self.is_closed_pipe() || matches!(self, Self::AnsweredNo) {
             return;
         }
         let mut line = format!("plaudit: {self}");
@@ -89,6 +97,7 @@ impl Failure {
         match self {
             Self::Store(error) | Self::BatchRefused { source: error, .. } if error.is_corrupt() => CORRUPT.into(),
             Self::Unsound { .. } => CORRUPT.into(),
+            Self::AnsweredNo => NO.into(),
             _ if self.is_closed_pipe() => ExitCode::SUCCESS,
             _ => FAILED.into(),
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{self, ESCAPES, GIVEN_KEYS};
-use crate::stores::{NamespaceArg, StoreArg};
+use crate::stores::{NamespaceArg, StoreArg, Values};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +17,8 @@ Examples:
 /// Print the values of some counters
 #[derive(clap::Args)]
 #[command(long_about = "\
-Print the values of some counters, one line `key<TAB>value` each, in the order asked for. A counter that is not there is 0.")]
+Print the values of some counters, one line `key<TAB>value` each, in the order asked for. A counter that is not there is 0. \
+Of a namespace of likes the keys are items, and the values how many like them.")]
 #[command(after_help = format!("{GIVEN_KEYS}\n\n{ESCAPES}\n\n{EXAMPLES}"))]
 pub(crate) struct Args {
     /// The keys of the counters
@@ -34,9 +35,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let store = args.store.open()?;
-    let counters = store.existing_counters(&args.namespace.namespace)?;
+    let values = Values::of(&store, &args.namespace.namespace)?;
     let keys: Vec<&[u8]> = args.keys.iter().map(|key| key.as_encoded_bytes()).collect();
-    let values = counters.get_many(&keys)?;
+    let values = values.get_many(&keys)?;
     store.close()?;
 
     let found = keys.iter().zip(&values).map(|(key, value)| (output::escaped(key), value));

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use plaudit::{Contents, CounterOptions, NamespaceInfo, RecoveryReport, Stats};
+use plaudit::{Contents, CounterOptions, LikeOptions, NamespaceInfo, RecoveryReport, Stats, ViewerIds};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::horizon;
 use crate::human::{bytes, counted, duration, grouped};
 use crate::output;
 use crate::stores::StoreArg;
@@ -13,7 +14,7 @@ use crate::stores::StoreArg;
 /// Print what a store holds and what opening it found
 #[derive(clap::Args)]
 #[command(long_about = "\
-Print what a store holds, namespace by namespace, what it takes in memory and on disk, and what opening it found.")]
+Print what a store holds, namespace by namespace (counters, or items and their likes), what it takes in memory and on disk, and what opening it found.")]
 #[command(after_help = "\
 Examples:
   plaudit stat --store ./stars
@@ -45,7 +46,7 @@ fn print(out: &mut impl Write, stats: &Stats, recovery: &RecoveryReport, all: &[
     let count_width = all.iter().map(|one| grouped(one.counters).len()).max().unwrap_or(0);
     for one in all {
         let count = grouped(one.counters);
-        let line = format!("{count:>count_width$}  {:<name_width$}  {}", one.name, contents(&one.contents));
+        let line = format!("{count:>count_width$}  {:<name_width$}  {}", one.name, contents(one));
         writeln!(out, "            {}", line.trim_end())?;
     }
     writeln!(out, "memory      {}", bytes(stats.memory_bytes))?;
@@ -73,12 +74,19 @@ fn bounds(options: CounterOptions) -> String {
     if options == CounterOptions::default() { String::new() } else { options.to_string() }
 }
 
-fn contents(contents: &Contents) -> String {
-    match contents {
-        Contents::Counters(options) => bounds(*options),
-        Contents::Likes(options) => format!("likes, {options}"),
+fn contents(one: &NamespaceInfo) -> String {
+    match one.contents {
+        Contents::Counters(options) => bounds(options),
+        Contents::Likes(options) => {
+            let (bits, horizon) = (bits(options.viewers), horizon::shown(options.horizon));
+            format!("{} by viewers of {bits} bits, horizon {horizon}", counted(one.likes, "like"))
+        }
         _ => String::new(),
     }
+}
+
+fn bits(viewers: ViewerIds) -> u32 {
+    if viewers == ViewerIds::U64 { u64::BITS } else { u128::BITS }
 }
 
 fn log_read(recovery: &RecoveryReport) -> String {
@@ -87,19 +95,27 @@ fn log_read(recovery: &RecoveryReport) -> String {
 }
 
 fn document(stats: &Stats, recovery: &RecoveryReport, namespaces: &[NamespaceInfo]) -> Value {
-    let namespaces: Vec<Value> = namespaces
+    let contents: Vec<Value> = namespaces
         .iter()
         .map(|one| match one.contents {
             Contents::Counters(CounterOptions { min, max, .. }) => {
                 json!({ "name": one.name, "counters": one.counters, "min": min, "max": max })
             }
-            _ => json!({ "name": one.name, "items": one.counters }),
+            Contents::Likes(LikeOptions { viewers, horizon }) => json!({
+                "name": one.name,
+                "items": one.counters,
+                "likes": one.likes,
+                "viewer_bits": bits(viewers),
+                "horizon_ms": u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX),
+            }),
+            _ => json!({ "name": one.name }),
         })
         .collect();
     let damaged: Vec<u64> = recovery.damaged_generations.iter().map(|(generation, _)| *generation).collect();
     json!({
         "counters": stats.counters,
-        "namespaces": namespaces,
+        "likes": namespaces.iter().map(|one| one.likes).sum::<u64>(),
+        "namespaces": contents,
         "memory_bytes": stats.memory_bytes,
         "log_bytes": stats.log_bytes,
         "snapshot_bytes": stats.snapshot_bytes,

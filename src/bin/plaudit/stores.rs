@@ -3,10 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use plaudit::{Counters, Error, Store};
+use bytes::Bytes;
+use clap::ValueEnum;
+use plaudit::{Counters, Error, LikeOptions, Likes, Store, ViewerIds};
 
 use crate::failure::Failure;
+use crate::horizon;
 
 /// `--store`, for every subcommand that needs one.
 #[derive(clap::Args)]
@@ -19,7 +23,7 @@ pub(crate) struct StoreArg {
 /// `--namespace`, for every subcommand that works on one.
 #[derive(clap::Args)]
 pub(crate) struct NamespaceArg {
-    /// The namespace of the counters; names that start with plaudit. are the command's own, for reading only
+    /// The namespace; names that start with plaudit. are the command's own, for reading only
     #[arg(long, value_name = "NS")]
     pub(crate) namespace: String,
 }
@@ -36,6 +40,41 @@ impl NamespaceArg {
             }
             name => Ok(name),
         }
+    }
+}
+
+/// The options of a namespace of likes.
+#[derive(clap::Args)]
+pub(crate) struct LikeArgs {
+    /// Of likes: what the viewers of the namespace are when it is created, numbers of 64 bits (the default) or of 128,
+    /// which UUIDs are
+    #[arg(long, value_name = "BITS")]
+    viewers: Option<ViewersArg>,
+    /// Of likes: how long the namespace remembers unlikes when it is created, such as 30d, 12h, 30m, 10s or 500ms;
+    /// default 7d
+    #[arg(long, value_name = "TIME", value_parser = horizon::parse)]
+    horizon: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ViewersArg {
+    U64,
+    U128,
+}
+
+impl From<ViewersArg> for ViewerIds {
+    fn from(viewers: ViewersArg) -> Self {
+        match viewers {
+            ViewersArg::U64 => Self::U64,
+            ViewersArg::U128 => Self::U128,
+        }
+    }
+}
+
+impl LikeArgs {
+    /// Refuses them where no namespace of likes is meant.
+    pub(crate) fn must_not_be_given(&self) -> Result<(), Failure> {
+        if self.viewers.is_none() && self.horizon.is_none() { Ok(()) } else { Err(Failure::OnlyForLikes) }
     }
 }
 
@@ -81,4 +120,57 @@ pub(crate) fn counters_or_create(store: &Store, name: &str) -> Result<Counters, 
         Err(Error::NoSuchNamespace { .. }) => Ok(store.counters(name)?),
         found => Ok(found?),
     }
+}
+
+/// The namespace of likes, or a new one. An option that is given must be the one it was created with.
+pub(crate) fn likes_or_create(store: &Store, name: &str, args: &LikeArgs) -> Result<Likes, Failure> {
+    let defaults = match store.existing_likes(name) {
+        Err(Error::NoSuchNamespace { .. }) => LikeOptions::default(),
+        found => found?.options(),
+    };
+    let viewers = args.viewers.map_or(defaults.viewers, ViewerIds::from);
+    let options = LikeOptions { viewers, horizon: args.horizon.unwrap_or(defaults.horizon) };
+    Ok(store.likes_with(name, options)?)
+}
+
+/// A namespace of either kind, for the subcommands that print its values.
+pub(crate) enum Values {
+    Counters(Counters),
+    Likes(Likes),
+}
+
+impl Values {
+    /// The namespace, which must exist.
+    pub(crate) fn of(store: &Store, name: &str) -> Result<Self, Failure> {
+        match store.existing_likes(name) {
+            Err(Error::NamespaceKind { .. }) => Ok(Self::Counters(store.existing_counters(name)?)),
+            likes => Ok(Self::Likes(likes?)),
+        }
+    }
+
+    pub(crate) fn get_many(&self, keys: &[&[u8]]) -> plaudit::Result<Vec<i64>> {
+        match self {
+            Self::Counters(counters) => counters.get_many(keys),
+            Self::Likes(likes) => Ok(likes.counts(keys)?.into_iter().map(as_value).collect()),
+        }
+    }
+
+    pub(crate) fn top(&self, n: usize) -> plaudit::Result<Vec<(Bytes, i64)>> {
+        match self {
+            Self::Counters(counters) => counters.top(n),
+            Self::Likes(likes) => Ok(likes.top(n)?.into_iter().map(|(item, count)| (item, as_value(count))).collect()),
+        }
+    }
+
+    pub(crate) fn all(&self) -> plaudit::Result<Vec<(Bytes, i64)>> {
+        match self {
+            Self::Counters(counters) => counters.iter().collect(),
+            Self::Likes(likes) => likes.iter().map(|one| one.map(|(item, count)| (item, as_value(count)))).collect(),
+        }
+    }
+}
+
+/// The count of an item, which the store keeps as it keeps the value of a counter.
+fn as_value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -6,12 +6,13 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::{self, ESCAPES};
-use crate::stores::{NamespaceArg, StoreArg};
+use crate::stores::{NamespaceArg, StoreArg, Values};
 
-/// Print the highest counters with bars
+/// Print the highest counters, or the most liked items, with bars
 #[derive(clap::Args)]
 #[command(long_about = "\
-Print the highest counters with bars, the highest first. Equal ones are sorted by key. A long key is cut short; \
+Print the highest counters with bars, the highest first; of a namespace of likes, the items with the most likes. \
+Equal ones are sorted by key. A long key is cut short; \
 `--json` has it whole.")]
 #[command(after_help = format!("{ESCAPES}\n\nExample:\n  plaudit top --store ./stars --namespace stars -n 20"))]
 pub(crate) struct Args {
@@ -29,7 +30,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let store = args.store.open()?;
-    let ranked = store.existing_counters(&args.namespace.namespace)?.top(args.count)?;
+    let ranked = Values::of(&store, &args.namespace.namespace)?.top(args.count)?;
     store.close()?;
 
     if args.json {

@@ -14,7 +14,9 @@ use crate::stores::StoreArg;
 /// Read everything on disk and report damage
 #[derive(clap::Args)]
 #[command(long_about = "\
-Read every block of every snapshot and every frame of the log, and report damage. What the store has on disk stays as \
+Read every block of every snapshot and every frame of the log, and report damage. If there is none, recount every \
+item of every namespace of likes, and compare what its viewers like. An edge is a like, or an unlike that is \
+remembered. What the store has on disk stays as \
 it is; only a snapshot that is kept in sled must be opened for writing, so its directory must be writable. \
 The exit status is 0 when all of it is sound and 3 when anything is damaged. A frame that a crash left unfinished \
 at the end of the log is no damage: nobody was told that it is durable, and the next open drops it.")]
@@ -48,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for one in &report.generations {
         let (counters, blocks) = (counted(one.counters, "counter"), counted(one.blocks, "block"));
-        writeln!(out, "snapshot {}: {counters} in {blocks}, {}", one.number, bytes(one.bytes))?;
+        let edges = if one.edges == 0 { String::new() } else { format!(" and {}", counted(one.edges, "edge")) };
+        writeln!(out, "snapshot {}: {counters}{edges} in {blocks}, {}", one.number, bytes(one.bytes))?;
     }
     for one in &report.segments {
         let ending = if one.sealed { ", sealed" } else { "" };
@@ -58,6 +61,10 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     if report.dropped_bytes > 0 {
         let dropped = counted(report.dropped_bytes, "byte");
         writeln!(out, "the log ends in an unfinished frame of {dropped}, which the next open drops")?;
+    }
+    for one in &report.likes {
+        let (likes, items) = (counted(one.likes, "like"), counted(one.items, "item"));
+        writeln!(out, "recounted {}: {likes} of {items}, and each viewer's", one.name)?;
     }
     for problem in &report.problems {
         writeln!(out, "damaged: {}", with_causes(problem))?;
@@ -82,8 +89,13 @@ fn document(report: &VerifyReport) -> Value {
     let generations: Vec<Value> = report
         .generations
         .iter()
-        .map(|one| json!({ "number": one.number, "counters": one.counters, "blocks": one.blocks, "bytes": one.bytes }))
+        .map(|one| {
+            json!({ "number": one.number, "counters": one.counters, "edges": one.edges, "blocks": one.blocks,
+                "bytes": one.bytes })
+        })
         .collect();
+    let likes: Vec<Value> =
+        report.likes.iter().map(|one| json!({ "name": one.name, "items": one.items, "likes": one.likes })).collect();
     let segments: Vec<Value> = report
         .segments
         .iter()
@@ -94,6 +106,7 @@ fn document(report: &VerifyReport) -> Value {
         "problems": report.problems.iter().map(with_causes).collect::<Vec<_>>(),
         "generations": generations,
         "segments": segments,
+        "likes": likes,
         "dropped_bytes": report.dropped_bytes,
     })
 }

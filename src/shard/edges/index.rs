@@ -11,9 +11,9 @@ use super::table::Table;
 /// as there were chunks.
 const CHUNKS_MOVED: usize = 4;
 
-/// How many ids one change adds to a table at most, beside its own: a split and a join move chunks' worth of them
-/// from one to the other.
-const MOST_SHIFTED: usize = 2 * MAX_CHUNK;
+/// The most ids that a change adds to one of two tables: half of a chunk that is split, all of a small one that joins
+/// another, and its own.
+const IDS_OF_A_CHANGE: usize = MAX_CHUNK;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -77,12 +77,12 @@ impl Index {
     }
 
     fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
-        // In a large set there is room in both until all are moved, unless its times are chosen to have splits follow
-        // each other. A small one is moved at once.
-        let has_room = self.table.has_room(ids - self.table.used() + MOST_SHIFTED, chunks.len())
-            && self.old.as_ref().is_some_and(|old| old.has_room(MOST_SHIFTED, chunks.len()));
+        // There is room until all are moved, but in a set that is small, where a change moves many ids for the size of
+        // the tables, or has shrunk to nearly nothing: its chunks have many numbers, most of them free, and it may have
+        // grown again before all of them had their turn.
+        let has_room = self.table.has_room(ids - self.table.used() + IDS_OF_A_CHANGE, chunks.len())
+            && self.old.as_ref().is_some_and(|old| old.has_room(IDS_OF_A_CHANGE, chunks.len()));
         if !has_room {
-            // What is in the new one may be old words, which would take room.
             self.table = Table::with_room(ids, chunks.len());
             self.moved = 0;
         }

@@ -366,13 +366,15 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_grows_again_after_it_has_shrunk_to_nearly_nothing_has_room() {
-        let (mut many, hasher) = many(0..20_000);
-        for id in 0..19_930 {
-            many.remove(&Edge::with_id(id), &hasher);
+    fn a_set_that_grows_again_while_its_index_is_made_smaller_has_room() {
+        let (mut many, hasher) = many(0..400_000);
+        let mut ids = 0..400_000;
+        while many.len() > 1_500 || !many.is_moving() {
+            many.remove(&Edge::with_id(ids.next().expect("the index is made smaller")), &hasher);
         }
-        many.check(&hasher);
-        for id in 30_000..31_000 {
+        let (words, numbers) = (many.index.words(), many.chunks.len());
+        assert!(words < numbers, "{words} words are filled before {numbers} chunks are moved");
+        for id in 500_000..501_500 {
             many.set(Edge::new(id, like(1)), 0, &hasher);
             many.check(&hasher);
         }

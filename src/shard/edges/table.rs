@@ -71,6 +71,7 @@ impl Table {
             self.set(at, word);
             debug_assert!(self.occupied() < self.words, "a way from a home would have no end");
         }
+        debug_assert!(self.occupied() < self.words, "every way must end");
     }
 
     /// Notes that an id moved to another chunk.

@@ -135,6 +135,24 @@ proptest! {
     }
 }
 
+#[test]
+fn an_index_that_is_moved_while_a_chunk_is_split_keeps_an_end_on_every_way() {
+    // Few viewers who like and unlike one item over and over, as the newest but in no order within an epoch: a split
+    // moves many ids for the size of the tables, and the one that is being left has to take them.
+    for seed in 0..1_500 {
+        let (hasher, mut state, mut set, mut model) =
+            (KeyState::with_seed(seed), seed, EdgeSet::<8>::default(), Model::new());
+        let (viewers, of_an_epoch) = (300 + seed % 300, [100, 200, 400, 800][seed as usize % 4]);
+        for event in 0..3_000 {
+            let time_ms = event / of_an_epoch * of_an_epoch + random(&mut state) % of_an_epoch;
+            let stamp = Stamp::new(time_ms, !random(&mut state).is_multiple_of(4));
+            let id = u128::from(random(&mut state) % viewers);
+            assert_eq!(set.set(id, stamp, 0, &hasher), model.insert(id, stamp));
+        }
+        compare(&set, &mut model, 0, &hasher);
+    }
+}
+
 /// What a run came through.
 #[derive(Debug, Default)]
 struct Reached {

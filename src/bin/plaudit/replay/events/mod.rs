@@ -6,48 +6,51 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ErrorKind};
-use plaudit::MAX_KEY_BYTES;
+use plaudit::{MAX_KEY_BYTES, ViewerIds};
 
 use crate::human::{counted, grouped};
 
+mod kinds;
 mod lines;
 mod refusal;
 
+pub(crate) use self::kinds::{Change, Kind, Like};
 pub(crate) use self::refusal::Refusal;
 
+use self::kinds::Unexpected;
 use self::lines::{Lines, MAX_ROW_BYTES};
-use self::refusal::COLUMNS;
+use self::refusal::Column;
 
 /// What a bad value is cut to in a message, in bytes.
 const SHOWN_BYTES: usize = 40;
 
 /// Consecutive events: their keys in one arena, so that a batch costs two allocations and a row none.
-pub(crate) struct EventBatch {
+pub(crate) struct EventBatch<C> {
     /// The lines that the events were read from.
     pub(crate) lines: RangeInclusive<u64>,
     /// That of the reader after the last of them.
     pub(crate) fingerprint: u32,
     keys: Vec<u8>,
-    rows: Vec<Row>,
+    rows: Vec<Row<C>>,
 }
 
-struct Row {
+struct Row<C> {
     key_end: usize,
-    delta: i64,
+    change: C,
 }
 
-impl EventBatch {
+impl<C: Change> EventBatch<C> {
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// The key and the delta of each event, in the order of the source.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], i64)> {
+    /// The key of each event and what it does to it, in the order of the source.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], C)> {
         let mut start = 0;
         self.rows.iter().map(move |row| {
             let key = &self.keys[start..row.key_end];
             start = row.key_end;
-            (key, row.delta)
+            (key, row.change)
         })
     }
 }
@@ -57,21 +60,39 @@ pub(crate) struct EventReader<R> {
     csv: csv::Reader<Lines<R>>,
     record: ByteRecord,
     file: String,
+    kind: Kind,
+    viewers: ViewerIds,
     fingerprint: u32,
 }
 
 impl<R: Read> EventReader<R> {
-    /// Reads and checks the header. `file` is the name in error messages.
+    /// Reads the header, which tells the kind of the events. `file` is the name in error messages.
     pub(crate) fn new(file: &str, text: R) -> Result<Self, Refusal> {
         let csv = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(Lines::new(text));
-        let mut reader = Self { csv, record: ByteRecord::new(), file: file.to_owned(), fingerprint: 0 };
+        let (file, kind, viewers) = (file.to_owned(), Kind::Counts, ViewerIds::U128);
+        let mut reader = Self { csv, record: ByteRecord::new(), file, kind, viewers, fingerprint: 0 };
         let read = reader.read_record()?;
-        if !read || reader.record.iter().ne(COLUMNS.map(str::as_bytes)) {
-            let fields: Vec<&[u8]> = reader.record.iter().collect();
-            let found = if read { shown(&fields.join(&b","[..])) } else { "the end of the file".to_owned() };
-            return Err(reader.bad(None, format!("the header {}", COLUMNS.join(",")), found));
+        let is_header = |kind: &Kind| reader.record.iter().eq(kind.columns().iter().map(|name| name.as_bytes()));
+        match Kind::ALL.into_iter().find(is_header) {
+            Some(kind) => reader.kind = kind,
+            None => {
+                let fields: Vec<&[u8]> = reader.record.iter().collect();
+                let found = if read { shown(&fields.join(&b","[..])) } else { "the end of the file".to_owned() };
+                let expected = format!("the header {}", Kind::ALL.map(Kind::header).join(" or "));
+                return Err(reader.bad(None, expected, found));
+            }
         }
         Ok(reader)
+    }
+
+    /// What kind of events there are, each to be read as the [`Change`] of that kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Refuses viewers that are none of these.
+    pub(crate) fn only_viewers(&mut self, viewers: ViewerIds) {
+        self.viewers = viewers;
     }
 
     /// Stands for all rows after the header that were read so far, and for where each of their columns ends. It is the
@@ -91,16 +112,16 @@ impl<R: Read> EventReader<R> {
     }
 
     /// The next `size` events, fewer at the end, and none after it.
-    pub(crate) fn next_batch(&mut self, size: usize) -> Result<Option<EventBatch>, Refusal> {
+    pub(crate) fn next_batch<C: Change>(&mut self, size: usize) -> Result<Option<EventBatch<C>>, Refusal> {
         let mut batch = EventBatch { lines: 0..=0, fingerprint: 0, keys: Vec::new(), rows: Vec::new() };
         // A huge batch size must not reserve memory for a small file.
         batch.rows.reserve(size.min(4_096));
         batch.keys.reserve(size.min(4_096) * 24);
         let mut first_line = 0;
         while batch.rows.len() < size && self.read_row()? {
-            let delta = self.delta()?;
+            let change = self.change()?;
             batch.keys.extend_from_slice(&self.record[1]);
-            batch.rows.push(Row { key_end: batch.keys.len(), delta });
+            batch.rows.push(Row { key_end: batch.keys.len(), change });
             if batch.rows.len() == 1 {
                 first_line = self.csv.get_ref().row_line();
             }
@@ -115,8 +136,8 @@ impl<R: Read> EventReader<R> {
         if read {
             // The lengths tell rows apart that have the same bytes in other columns.
             let length = |column| (self.record.get(column).map_or(0, <[u8]>::len) as u64).to_le_bytes();
-            let lengths = [0, 1, 2].map(length);
-            for bytes in [self.record.as_slice(), lengths.as_flattened()] {
+            let lengths = [0, 1, 2, 3].map(length);
+            for bytes in [self.record.as_slice(), lengths[..self.kind.columns().len()].as_flattened()] {
                 self.fingerprint = crc32c::crc32c_append(self.fingerprint, bytes);
             }
         }
@@ -141,26 +162,25 @@ impl<R: Read> EventReader<R> {
         }
     }
 
-    /// Checks the record's columns and answers the event's delta.
-    fn delta(&self) -> Result<i64, Refusal> {
-        if self.record.len() != COLUMNS.len() {
+    /// Checks the record's columns and answers what the event does.
+    fn change<C: Change>(&self) -> Result<C, Refusal> {
+        if self.record.len() != C::KIND.columns().len() {
             return Err(self.wrong_number_of_columns());
-        }
-        if parse(&self.record[0]).is_none() {
-            return Err(self.bad_value(0, "a time in milliseconds as a whole number of 64 bits".to_owned()));
         }
         let key = &self.record[1];
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            let expected = format!("a key of 1 to {}", counted(MAX_KEY_BYTES, "byte"));
+            let expected = format!("{} of 1 to {}", with_article(C::KIND.columns()[1]), counted(MAX_KEY_BYTES, "byte"));
             return Err(self.bad(Some(1), expected, counted(key.len(), "byte")));
         }
-        parse(&self.record[2]).ok_or_else(|| self.bad_value(2, "a whole number of 64 bits".to_owned()))
+        let change = C::read(&self.record, self.viewers);
+        change.map_err(|Unexpected { column, expected }| self.bad_value(column, expected))
     }
 
     fn wrong_number_of_columns(&self) -> Refusal {
-        match COLUMNS.get(self.record.len()) {
-            Some(missing) => self.bad(Some(self.record.len()), format!("a {missing}"), "the end of the row".into()),
-            None => self.bad_value(COLUMNS.len(), "the end of the row".to_owned()),
+        let columns = self.kind.columns();
+        match columns.get(self.record.len()) {
+            Some(missing) => self.bad(Some(self.record.len()), with_article(missing), "the end of the row".into()),
+            None => self.bad_value(columns.len(), "the end of the row".to_owned()),
         }
     }
 
@@ -170,17 +190,19 @@ impl<R: Read> EventReader<R> {
 
     fn bad(&self, column: Option<usize>, expected: String, found: String) -> Refusal {
         let (file, lines) = (self.file.clone(), self.csv.get_ref());
+        let named = |index| Column { index, name: self.kind.columns().get(index).copied() };
         // Whatever else is wrong with the row follows from a quote that is not closed.
         if let Some((line, column)) = lines.open_quote() {
             let (expected, found) = ("a closing quote".to_owned(), "none".to_owned());
-            return Refusal::BadRow { file, line, column: Some(column), expected, found };
+            return Refusal::BadRow { file, line, column: Some(named(column)), expected, found };
         }
-        Refusal::BadRow { file, line: lines.row_line().max(1), column, expected, found }
+        Refusal::BadRow { file, line: lines.row_line().max(1), column: column.map(named), expected, found }
     }
 }
 
-fn parse(field: &[u8]) -> Option<i64> {
-    std::str::from_utf8(field).ok()?.parse().ok()
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
 }
 
 /// A value in quotes, escaped, and cut when it is long.

@@ -2,19 +2,16 @@
 
 use std::fmt;
 
-/// The columns of an event, in order.
-pub(super) const COLUMNS: [&str; 3] = ["time_ms", "key", "delta"];
-
 /// Why there are no more events.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     /// A row that is not an event.
-    #[error("{file}, line {line}{}: expected {expected}, found {found}", Column(*column))]
+    #[error("{file}, line {line}{}: expected {expected}, found {found}", Place(column.as_ref()))]
     BadRow {
         file: String,
         line: u64,
-        /// The column's index, where one column is to blame.
-        column: Option<usize>,
+        /// Where one column is to blame.
+        column: Option<Column>,
         expected: String,
         found: String,
     },
@@ -23,17 +20,24 @@ pub(crate) enum Refusal {
     Unreadable { name: String, source: std::io::Error },
 }
 
-/// The column's place in a message.
-struct Column(Option<usize>);
+/// A column of a row.
+#[derive(Debug)]
+pub(crate) struct Column {
+    /// From 0.
+    pub(super) index: usize,
+    /// None behind those that an event has.
+    pub(super) name: Option<&'static str>,
+}
 
-impl fmt::Display for Column {
+/// The column's place in a message.
+struct Place<'a>(Option<&'a Column>);
+
+impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             None => Ok(()),
-            Some(index) => match COLUMNS.get(index) {
-                Some(name) => write!(f, ", column {} ({name})", index + 1),
-                None => write!(f, ", column {}", index + 1),
-            },
+            Some(Column { index, name: Some(name) }) => write!(f, ", column {} ({name})", index + 1),
+            Some(Column { index, name: None }) => write!(f, ", column {}", index + 1),
         }
     }
 }

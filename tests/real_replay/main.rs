@@ -1,116 +1,67 @@
-//! A real history, the GitHub stars of 22,980 repositories in 4,704,973 events, is counted exactly: in one go, and by
-//! processes that are killed while they create, open, recover, count and compact, with snapshots in sled.
+//! Real histories are applied exactly, in one go and by processes that are killed while they create, open, recover,
+//! apply and compact, with snapshots in sled: the GitHub stars of 22,980 repositories as counts, in 4,704,973 events,
+//! and the votes of 7,673 people on 2,772 questions as likes, in 269,103 events, also shuffled with each sent twice.
 //!
-//! After each kill a copy of the store must open to the counts of exactly the first events, as many as the position in
+//! After each kill a copy of the store must open to what exactly the first events come to, as many as the position in
 //! it says, and that is no less than what the killed process had acknowledged. The store itself goes to the next
-//! process as the kill left it, and after a dozen kills it is counted to the end.
+//! process as the kill left it, and after a dozen kills the history is applied to its end.
 //!
-//! `PLAUDIT_KILLS=300 cargo test --release --test real_replay -- --nocapture` is the same with 300 kills, a dozen for
-//! each store. `PLAUDIT_TEST_SEED=n` draws other moments.
+//! `PLAUDIT_KILLS=300 cargo test --release --test real_replay -- --nocapture` is the same with 300 kills of each
+//! history, a dozen for each store. `PLAUDIT_TEST_SEED=n` draws other moments.
 
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod stars;
+#[path = "../support/mod.rs"]
 mod support;
+mod votes;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use plaudit::{Options, Store};
+use plaudit::{Batch, Options, Store};
 use support::Random;
 
-const EVENTS: usize = 4_704_973;
-const KEYS: usize = 22_980;
-const SUM: i64 = 164_737_226;
-
-const SOURCE: &str = "github-stars.csv.zst";
-const NAMESPACE: &str = "stars";
+/// The namespace that the command keeps its positions in.
 const POSITIONS: &str = "plaudit.replay";
-const POSITION: &str = "stars\tgithub-stars.csv.zst\tposition";
-const FINGERPRINT: &str = "stars\tgithub-stars.csv.zst\tfingerprint";
 
-/// How many kills a store gets before it is counted to the end.
+/// How many kills a store gets before its history is applied to the end.
 const KILLS_OF_A_STORE: usize = 12;
 
-/// Names a store to the process of this test that counts with compactions.
+/// Names a store to the process of this test that applies a history with compactions.
 const CHILD_STORE: &str = "PLAUDIT_TEST_REPLAY_STORE";
 const CHILD_ACKS: &str = "PLAUDIT_TEST_REPLAY_ACKS";
+const CHILD_FILE: &str = "PLAUDIT_TEST_REPLAY_FILE";
 
-/// The file in memory, each key as a number.
-struct History {
-    keys: Vec<Vec<u8>>,
-    events: Vec<(u32, i64)>,
+/// A history, and what its first events come to.
+trait Fold {
+    /// How many events there are.
+    fn events(&self) -> usize;
+
+    /// The command as its users run it.
+    fn replay(&self, store: &Path, acks: &Path) -> Command;
+
+    /// Does as the command does, in a store that compacts all the time.
+    fn replay_with_compactions(&self, store: &Path, acks: &Path) -> Command;
+
+    /// Goes on to the position that the store has, compares all that is in it, and answers the position.
+    fn check(&mut self, store: &Store, context: &str) -> usize;
 }
 
-fn file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(SOURCE)
-}
-
-/// The file's events; none, and a line that says so, where the file is not.
-fn history() -> Option<&'static History> {
-    static HISTORY: OnceLock<Option<History>> = OnceLock::new();
-    let history = HISTORY.get_or_init(|| file().exists().then(|| read(&file())));
-    if history.is_none() {
-        eprintln!("SKIPPED: {} is not there, so the real history was not replayed", file().display());
+/// A file of the shared data; none, and a line that says so, where it is not.
+fn shared(name: &str) -> Option<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
+    if file.exists() {
+        return Some(file);
     }
-    history.as_ref()
-}
-
-fn read(path: &Path) -> History {
-    let mut reader = csv::Reader::from_reader(zstd::Decoder::new(File::open(path).unwrap()).unwrap());
-    let (mut numbers, mut history) = (HashMap::new(), History { keys: Vec::new(), events: Vec::new() });
-    let mut row = csv::ByteRecord::new();
-    while reader.read_byte_record(&mut row).unwrap() {
-        let number = *numbers.entry(row[1].to_vec()).or_insert_with_key(|key| {
-            history.keys.push(key.clone());
-            history.keys.len() as u32 - 1
-        });
-        history.events.push((number, std::str::from_utf8(&row[2]).unwrap().parse().unwrap()));
-    }
-    assert_eq!((history.events.len(), history.keys.len()), (EVENTS, KEYS), "this is not the file that was measured");
-    history
-}
-
-/// The plain fold of the first events.
-struct Fold<'a> {
-    history: &'a History,
-    events: usize,
-    sums: Vec<i64>,
-    seen: Vec<bool>,
-}
-
-impl<'a> Fold<'a> {
-    fn new(history: &'a History) -> Self {
-        Self { history, events: 0, sums: vec![0; history.keys.len()], seen: vec![false; history.keys.len()] }
-    }
-
-    fn advance(&mut self, events: usize) {
-        assert!(events >= self.events, "the position went back from {} to {events}", self.events);
-        for (key, delta) in &self.history.events[self.events..events] {
-            self.sums[*key as usize] += delta;
-            self.seen[*key as usize] = true;
-        }
-        self.events = events;
-    }
-
-    /// Compares every counter, after going on to the position that the store has.
-    fn check(&mut self, store: &Store, context: &str) -> usize {
-        let position = store.counters(POSITIONS).unwrap().get(POSITION).unwrap();
-        self.advance(usize::try_from(position).unwrap());
-        let counters = store.counters(NAMESPACE).unwrap();
-        let values = counters.get_many(&self.history.keys).unwrap();
-        for ((key, value), sum) in self.history.keys.iter().zip(values).zip(&self.sums) {
-            assert_eq!(value, *sum, "{context}: {} after {position} events", key.escape_ascii());
-        }
-        assert_eq!(counters.len().unwrap(), self.seen.iter().filter(|seen| **seen).count(), "{context}");
-        self.events
-    }
+    eprintln!("SKIPPED: {} is not there, so this real history was not replayed", file.display());
+    None
 }
 
 /// The command as its users run it.
@@ -120,16 +71,10 @@ fn plaudit(arguments: &[&str], store: &Path) -> Command {
     command
 }
 
-fn replay(store: &Path, acks: &Path) -> Command {
-    let mut command = plaudit(&["replay", "--namespace", NAMESPACE], store);
-    command.arg("--acks").arg(acks).arg(file());
-    command
-}
-
-/// Counts as the command does, in a store that compacts all the time.
-fn replay_with_compactions(store: &Path, acks: &Path) -> Command {
+/// A process of this test that [`apply_with_compactions`].
+fn child(test: &str, file: &Path, store: &Path, acks: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "counting_process"]).env(CHILD_STORE, store).env(CHILD_ACKS, acks);
+    command.args(["--exact", test]).env(CHILD_FILE, file).env(CHILD_STORE, store).env(CHILD_ACKS, acks);
     command
 }
 
@@ -137,32 +82,34 @@ fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Not a test of its own: the process of [`replay_with_compactions`].
-#[test]
-fn counting_process() {
-    let (Some(store), Some(acks)) = (std::env::var_os(CHILD_STORE), std::env::var_os(CHILD_ACKS)) else { return };
+/// In a process of [`child`], applies the rows as the command does, in a store that compacts all the time. `open` makes
+/// of the store what gathers a row in a batch. Elsewhere it does nothing.
+fn apply_with_compactions<G: Fn(&mut Batch, &csv::ByteRecord)>(source: &str, open: impl Fn(&Store) -> G) {
+    let variables = [CHILD_FILE, CHILD_STORE, CHILD_ACKS].map(std::env::var_os);
+    let [Some(file), Some(store), Some(acks)] = variables else { return };
     let mut acks = File::options().append(true).create(true).open(acks).unwrap();
-    let window = Duration::from_millis(1);
     let options = Options {
         segment_bytes: 256 << 10,
         compaction_threshold_bytes: 4_096,
-        group_window: window,
+        group_window: Duration::from_millis(1),
         ..Options::default()
     };
     let store = Store::open_with(store, options).unwrap();
-    let (stars, positions) = (store.counters(NAMESPACE).unwrap(), store.counters(POSITIONS).unwrap());
-    let [mut position, mut fingerprint] = [POSITION, FINGERPRINT].map(|key| positions.get(key).unwrap());
-    let mut reader = csv::Reader::from_reader(zstd::Decoder::new(File::open(file()).unwrap()).unwrap());
+    let (gather, positions) = (open(&store), store.counters(POSITIONS).unwrap());
+    let keys = ["position", "fingerprint"].map(|what| format!("{source}\t{what}"));
+    let [mut position, mut fingerprint] = [0, 1].map(|key: usize| positions.get(&keys[key]).unwrap());
+    let file = File::open(&file).unwrap();
+    let mut reader = csv::Reader::from_reader(zstd::Decoder::new(file).unwrap());
     let mut rows = reader.byte_records().skip(position as usize).peekable();
     let mut batch = store.batch();
     while rows.peek().is_some() {
         for row in rows.by_ref().take(1_000) {
             let row = row.unwrap();
             fingerprint = fingerprint_after(fingerprint, &row);
-            batch.add(&stars, &row[1], std::str::from_utf8(&row[2]).unwrap().parse().unwrap());
+            gather(&mut batch, &row);
             position += 1;
         }
-        batch.set(&positions, POSITION, position).set(&positions, FINGERPRINT, fingerprint);
+        batch.set(&positions, &keys[0], position).set(&positions, &keys[1], fingerprint);
         let receipt = batch.commit().unwrap();
         if receipt.epoch().is_multiple_of(4) {
             receipt.wait().unwrap();
@@ -184,24 +131,6 @@ fn acknowledged(acks: &Path) -> usize {
     let text = fs::read_to_string(acks).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole.lines().last().map_or(0, |line| line.parse().unwrap())
-}
-
-#[test]
-fn every_counter_equals_a_plain_fold_of_the_file() {
-    let Some(history) = history() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let (path, acks) = (dir.path().join("store"), dir.path().join("acks"));
-    assert!(spawn(replay(&path, &acks)).wait().unwrap().success());
-    assert_eq!(acknowledged(&acks), EVENTS);
-
-    let mut fold = Fold::new(history);
-    for _ in 0..2 {
-        let store = Store::open(&path).unwrap();
-        assert_eq!(fold.check(&store, "in one go"), EVENTS);
-        let total: i64 = store.counters(NAMESPACE).unwrap().iter().map(|entry| entry.unwrap().1).sum();
-        assert_eq!(total, SUM);
-        store.close().unwrap();
-    }
 }
 
 /// What the killed process was doing.
@@ -230,37 +159,36 @@ struct Figures {
     generations: u64,
 }
 
-#[test]
-fn processes_that_are_killed_count_every_event_once() {
-    let Some(history) = history() else { return };
+/// Kills processes over stores of the history, as many as asked for, and applies it to its end in each.
+fn kill_and_finish<F: Fold>(test: &str, fold: impl Fn() -> F) {
     let kills = std::env::var("PLAUDIT_KILLS").map_or(KILLS_OF_A_STORE, |kills| kills.parse().unwrap());
     let seed = std::env::var("PLAUDIT_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut figures = Figures::default();
     for round in 0..kills.div_ceil(KILLS_OF_A_STORE) {
         let kills = KILLS_OF_A_STORE.min(kills - round * KILLS_OF_A_STORE);
-        kill_and_count(history, kills, seed + round as u64, &mut figures);
+        let seed = seed + round as u64;
+        let again = format!("PLAUDIT_TEST_SEED={seed} cargo test --test real_replay {test}");
+        kill_one_store(fold(), kills, seed, &again, &mut figures);
     }
-    println!("{figures:?}, nothing lost or counted twice");
+    println!("{test}: {figures:?}, nothing lost or counted twice");
     assert_eq!(figures.kills + figures.too_late, kills);
     // A few kills may all miss what takes milliseconds.
     assert!(kills < 100 || figures.in_compactions > 0, "no kill met a compaction: {figures:?}");
 }
 
-/// Kills processes over one store, and counts it to the end.
-fn kill_and_count(history: &History, kills: usize, seed: u64, figures: &mut Figures) {
+/// Kills processes over one store, and applies the history to its end.
+fn kill_one_store(mut fold: impl Fold, kills: usize, seed: u64, again: &str, figures: &mut Figures) {
     let dir = tempfile::tempdir().unwrap();
     let [path, acks, copy] = ["store", "acks", "copy"].map(|name| dir.path().join(name));
-    let again = format!("PLAUDIT_TEST_SEED={seed} cargo test --test real_replay processes");
     let mut random = Random(seed);
-    let mut targets: Vec<usize> = (0..kills).map(|_| random.below(EVENTS as u64 * 9 / 10) as usize).collect();
+    let mut targets: Vec<usize> = (0..kills).map(|_| random.below(fold.events() as u64 * 9 / 10) as usize).collect();
     targets.sort_unstable();
 
-    let mut fold = Fold::new(history);
     for (target, kill) in targets.into_iter().zip(0..) {
         let victim = VICTIMS[kill % VICTIMS.len()];
         let context = format!("{again}, kill {kill}, {victim:?}");
         let before = unfinished(&path);
-        let alive = kill_one(victim, &path, &acks, target, &mut random);
+        let alive = kill_one(&fold, victim, &path, &acks, target, &mut random);
         figures.kills += usize::from(alive);
         figures.too_late += usize::from(!alive);
         figures.in_compactions += usize::from(!unfinished(&path).is_subset(&before));
@@ -274,21 +202,20 @@ fn kill_and_count(history: &History, kills: usize, seed: u64, figures: &mut Figu
     }
 
     let context = format!("{again}, at the end");
-    assert!(spawn(replay(&path, &acks)).wait().unwrap().success(), "{context}");
-    assert_eq!(acknowledged(&acks), EVENTS, "{context}");
+    assert!(spawn(fold.replay(&path, &acks)).wait().unwrap().success(), "{context}");
+    assert_eq!(acknowledged(&acks), fold.events(), "{context}");
     let problems = Store::verify(&path).unwrap().problems;
     assert!(problems.is_empty(), "{context}: {problems:?}");
     let store = Store::open(&path).unwrap();
-    assert_eq!(fold.check(&store, &context), EVENTS);
-    assert_eq!(fold.sums.iter().sum::<i64>(), SUM);
+    assert_eq!(fold.check(&store, &context), fold.events());
     figures.generations += store.stats().generations.last().copied().unwrap_or(0);
 }
 
 /// Starts a process and kills it; whether it was alive until then.
-fn kill_one(victim: Victim, store: &Path, acks: &Path, target: usize, random: &mut Random) -> bool {
+fn kill_one(fold: &impl Fold, victim: Victim, store: &Path, acks: &Path, target: usize, random: &mut Random) -> bool {
     let command = match victim {
-        Victim::Opening | Victim::Counting => replay(store, acks),
-        Victim::Compacting => replay_with_compactions(store, acks),
+        Victim::Opening | Victim::Counting => fold.replay(store, acks),
+        Victim::Compacting => fold.replay_with_compactions(store, acks),
         Victim::Snapshot => plaudit(&["compact"], store),
     };
     let before = unfinished(store);
