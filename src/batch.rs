@@ -12,7 +12,7 @@ use crate::likes::Likes;
 use crate::limits::MAX_BATCH_CHANGES;
 use crate::manifest::Namespace;
 use crate::receipt::BatchReceipt;
-use crate::shard::{BatchChange, Change, LikeEvent, LikeRules, Operation};
+use crate::shard::{BatchChange, Change, LikeEvent, Operation};
 
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
@@ -50,10 +50,10 @@ pub struct Batch {
     changes: Vec<Gathered>,
     keys: Vec<u8>,
     namespaces: Vec<Namespace>,
-    /// What moves horizons once the batch is applied: until then it must not make the batch's own events too old.
-    seen: Vec<(Arc<LikeRules>, u64)>,
     /// The first change that can be seen to be wrong without applying it; reported by `commit`.
     refused: Option<Error>,
+    /// The last change that is no tally.
+    last: Option<usize>,
 }
 
 struct Gathered {
@@ -77,7 +77,7 @@ impl fmt::Debug for Batch {
 
 impl Batch {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), seen: Vec::new(), refused: None }
+        Self { engine, changes: Vec::new(), keys: Vec::new(), namespaces: Vec::new(), refused: None, last: None }
     }
 
     /// Adds `delta` to a counter, as [`Counters::add`]. What is wrong with it, [`commit`](Self::commit) answers.
@@ -114,7 +114,7 @@ impl Batch {
         viewer: impl Into<Viewer>,
         time_ms: u64,
     ) -> &mut Self {
-        self.push_like_at(likes, item.as_ref(), likes.at(viewer.into(), true, time_ms))
+        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), true, time_ms))
     }
 
     /// The viewer unliked the item at `time_ms`, as [`Likes::unlike_at`] and, for the horizon, as
@@ -126,16 +126,16 @@ impl Batch {
         viewer: impl Into<Viewer>,
         time_ms: u64,
     ) -> &mut Self {
-        self.push_like_at(likes, item.as_ref(), likes.at(viewer.into(), false, time_ms))
+        self.push_like(likes, item.as_ref(), likes.at(viewer.into(), false, time_ms))
     }
 
     /// Adds to a counter what the change gathered just before does to its own: for a like 1 when it is new, for an
-    /// unlike -1 when there was one, and otherwise 0, which leaves the counter as it is. Tallies are applied after all
-    /// other changes of the batch. Several may follow one change; the first change of a batch has none before it, so a
-    /// tally there adds nothing.
+    /// unlike -1 when there was one, and otherwise 0, which leaves the counter as it is. Tallies are applied after
+    /// all other changes of the batch. Several may follow one change; the first change of a batch has none before it,
+    /// so a tally there adds nothing. What [`Likes::forget_viewer`] and [`Likes::remove_item`] take back, they do not
+    /// take back from tallies.
     pub fn tally(&mut self, counters: &Counters, key: impl AsRef<[u8]>) -> &mut Self {
-        let last = self.changes.iter().rposition(|change| !matches!(change.what, What::Tally(_)));
-        match last {
+        match self.last {
             Some(of) => self.push_count(counters, key.as_ref(), What::Tally(of)),
             None => self,
         }
@@ -149,21 +149,14 @@ impl Batch {
         self.push(likes.engine(), likes.namespace(), item, event.map(What::Like))
     }
 
-    fn push_like_at(&mut self, likes: &Likes, item: &[u8], event: Result<(LikeEvent, u64)>) -> &mut Self {
-        if let Ok((_, seen_ms)) = event {
-            match self.seen.iter_mut().rfind(|(rules, _)| Arc::ptr_eq(rules, likes.rules())) {
-                Some((_, newest_ms)) => *newest_ms = seen_ms.max(*newest_ms),
-                None => self.seen.push((Arc::clone(likes.rules()), seen_ms)),
-            }
-        }
-        self.push_like(likes, item, event.map(|(event, _)| event))
-    }
-
     fn push(&mut self, engine: &Arc<Engine>, namespace: &Namespace, key: &[u8], what: Result<What>) -> &mut Self {
         let is_own = Arc::ptr_eq(&self.engine, engine);
         let foreign = || Error::ForeignNamespace { namespace: namespace.name.to_string() };
         match check_key(key).and_then(|()| if is_own { what } else { Err(foreign()) }) {
             Ok(what) => {
+                if !matches!(what, What::Tally(_)) {
+                    self.last = Some(self.changes.len());
+                }
                 let namespace = self.place_of(namespace);
                 let start = self.keys.len();
                 self.keys.extend_from_slice(key);
@@ -203,8 +196,8 @@ impl Batch {
         self.changes.clear();
         self.keys.clear();
         self.namespaces.clear();
-        self.seen.clear();
         self.refused = None;
+        self.last = None;
     }
 
     /// Applies all changes, and empties the batch for the next ones. A batch without changes is fine.
@@ -234,9 +227,6 @@ impl Batch {
             let namespace = &self.namespaces[gathered.namespace as usize];
             self.engine.refused(refusal, namespace, &self.keys[gathered.key.clone()])
         })?;
-        for (rules, seen_ms) in &self.seen {
-            rules.see(*seen_ms);
-        }
         self.clear();
         self.engine.acknowledge(epoch)?;
         Ok(BatchReceipt::new(outcomes, epoch, self.engine.group()))

@@ -248,6 +248,10 @@ impl Engine {
         let committer = self.committer.lock();
         let forgotten = self.shared.shards.forget_viewer(namespace, viewer);
         drop(committer);
+        if forgotten.is_err() {
+            // The epoch may have been marked before it failed.
+            self.shared.group.announce();
+        }
         self.announce(forgotten?)
     }
 

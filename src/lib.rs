@@ -127,7 +127,7 @@ pub use receipt::{BatchChanged, BatchReceipt, CompareAndSet, Receipt};
 pub use recovery::RecoveryReport;
 pub use stats::{LatencySummary, Stats};
 pub use store::{Contents, NamespaceInfo, Stepped, Store};
-pub use subscription::{CounterChange, Delivery, LikeChange, SealedEpoch, Subscription};
+pub use subscription::{CounterChange, Delivery, LikeChange, RemovedItem, SealedEpoch, Subscription};
 pub use verify::{GenerationReport, LikesReport, SegmentReport, VerifyReport};
 
 /// The README's examples are run as tests.

@@ -36,7 +36,9 @@ use crate::shard::{Applied, Edge, EdgePlace, LikeEvent, LikeRules, Refusal, Shar
 ///
 /// Unlikes are remembered for the namespace's [horizon](LikeOptions::horizon), so that an older like that comes late is
 /// known to be older. An event from before the horizon is [`Error::TooOld`]. The horizon ends with the newest time that
-/// the namespace has seen, an event's or that of a call; times later than the store's clock do not move it.
+/// the namespace has seen, an event's or that of a call, and never goes back: times later than the store's clock do not
+/// move it, but a clock that is far ahead does, and makes every event of the right time too old. Memory of unlikes that
+/// are too old is given back where room is needed, and at the next open.
 ///
 /// # Reading
 ///
@@ -142,7 +144,7 @@ impl Likes {
     /// [`Error::TooManyCounters`], and those that every method has.
     #[inline]
     pub fn like_at(&self, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>, time_ms: u64) -> Result<Receipt<'_>> {
-        self.apply_at(item.as_ref(), self.at(viewer.into(), true, time_ms)?)
+        self.apply(item.as_ref(), self.at(viewer.into(), true, time_ms)?)
     }
 
     /// The viewer unliked the item at `time_ms`. Takes effect if nothing newer is known of the two.
@@ -152,7 +154,7 @@ impl Likes {
     /// As for [`like_at`](Self::like_at).
     #[inline]
     pub fn unlike_at(&self, item: impl AsRef<[u8]>, viewer: impl Into<Viewer>, time_ms: u64) -> Result<Receipt<'_>> {
-        self.apply_at(item.as_ref(), self.at(viewer.into(), false, time_ms)?)
+        self.apply(item.as_ref(), self.at(viewer.into(), false, time_ms)?)
     }
 
     /// How many viewers like the item.
@@ -324,10 +326,6 @@ impl Likes {
         self.answer(self.engine().forget_viewer(self.namespace().id, viewer), b"")
     }
 
-    pub(crate) fn rules(&self) -> &Arc<LikeRules> {
-        &self.rules
-    }
-
     fn shards(&self) -> &Shards {
         self.engine().shards()
     }
@@ -344,13 +342,12 @@ impl Likes {
     pub(crate) fn now(&self, viewer: Viewer, liked: bool) -> Result<LikeEvent> {
         let viewer = self.check_viewer(viewer)?;
         let now_ms = self.engine().wall_ms().min(MAX_TIME_MS);
-        self.rules.see(now_ms);
-        Ok(LikeEvent { viewer, liked, when: When::Now(now_ms) })
+        Ok(LikeEvent { viewer, liked, when: When::Now(now_ms), seen_ms: now_ms })
     }
 
-    /// A like or an unlike of a time of its own, and the time that it counts for towards the horizon.
+    /// A like or an unlike of a time of its own.
     #[inline]
-    pub(crate) fn at(&self, viewer: Viewer, liked: bool, time_ms: u64) -> Result<(LikeEvent, u64)> {
+    pub(crate) fn at(&self, viewer: Viewer, liked: bool, time_ms: u64) -> Result<LikeEvent> {
         let viewer = self.check_viewer(viewer)?;
         if time_ms > MAX_TIME_MS {
             return Err(Error::TimeTooLate { time_ms });
@@ -358,13 +355,7 @@ impl Likes {
         // One event from the future must not make every other one too old.
         let is_newest = time_ms > self.rules.newest_ms();
         let seen_ms = if is_newest { time_ms.min(self.engine().wall_ms()) } else { time_ms };
-        Ok((LikeEvent { viewer, liked, when: When::At(time_ms) }, seen_ms))
-    }
-
-    #[inline]
-    fn apply_at(&self, item: &[u8], (event, seen_ms): (LikeEvent, u64)) -> Result<Receipt<'_>> {
-        self.rules.see(seen_ms);
-        self.apply(item, event)
+        Ok(LikeEvent { viewer, liked, when: When::At(time_ms), seen_ms })
     }
 
     #[inline]

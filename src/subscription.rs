@@ -30,6 +30,7 @@ pub enum Delivery {
 
 /// An epoch with everything that changed in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SealedEpoch {
     /// The epoch's number. Numbers grow; those of epochs without changes are left out.
     pub epoch: u64,
@@ -37,20 +38,23 @@ pub struct SealedEpoch {
     pub time_ms: u64,
     /// Each changed counter once, in no particular order; an item of likes with its count, when that changed.
     pub changes: Vec<CounterChange>,
-    /// Each changed like once, in no particular order. Those of an item that was removed are not listed: its count, in
-    /// `changes`, has no value then.
+    /// Items of likes that were removed: none of the likes from before the epoch is left. The item may be back, with
+    /// those in `likes`.
+    pub removed_items: Vec<RemovedItem>,
+    /// Each changed like once, in no particular order, but those that a removed item took with it.
     pub likes: Vec<LikeChange>,
 }
 
 impl SealedEpoch {
-    /// Changes of counters and of likes.
+    /// What it takes of a queue's capacity.
     fn len(&self) -> usize {
-        self.changes.len() + self.likes.len()
+        self.changes.len() + self.removed_items.len() + self.likes.len()
     }
 }
 
 /// A counter's change over one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CounterChange {
     /// The counter's namespace.
     pub namespace: Arc<str>,
@@ -63,8 +67,19 @@ pub struct CounterChange {
     pub value: Option<i64>,
 }
 
+/// An item of likes that was removed with all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedItem {
+    /// The namespace of likes.
+    pub namespace: Arc<str>,
+    /// The item's key.
+    pub item: Bytes,
+}
+
 /// What a viewer's like of an item became over one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LikeChange {
     /// The namespace of likes.
     pub namespace: Arc<str>,
@@ -241,7 +256,11 @@ impl Subscribers {
         };
         let changes = events.counters.into_iter().filter_map(named).collect();
         let likes = events.likes.into_iter().filter_map(named_like).collect();
-        let sealed = SealedEpoch { epoch, time_ms, changes, likes };
+        let removed_items = events.cleared.into_iter().filter_map(|(namespace, item)| {
+            let namespace = Arc::clone(list.names.get(&namespace)?);
+            Some(RemovedItem { namespace, item })
+        });
+        let sealed = SealedEpoch { epoch, time_ms, changes, removed_items: removed_items.collect(), likes };
         for queue in &list.queues {
             queue.state.lock().put(&sealed, queue.capacity);
             queue.arrived.notify_one();
@@ -264,16 +283,19 @@ impl Subscribers {
 pub(crate) struct RawEvents {
     pub(crate) counters: Vec<RawEvent>,
     pub(crate) likes: Vec<RawLike>,
+    /// Items that were removed.
+    pub(crate) cleared: Vec<(NamespaceId, Bytes)>,
 }
 
 impl RawEvents {
     pub(crate) fn clear(&mut self) {
         self.counters.clear();
         self.likes.clear();
+        self.cleared.clear();
     }
 
     fn is_empty(&self) -> bool {
-        self.counters.is_empty() && self.likes.is_empty()
+        self.counters.is_empty() && self.likes.is_empty() && self.cleared.is_empty()
     }
 }
 
@@ -301,7 +323,7 @@ mod tests {
 
     fn events(count: usize) -> RawEvents {
         let event = |n: usize| RawEvent { namespace: 1, key: Bytes::from(n.to_string()), delta: 1, value: Some(1) };
-        RawEvents { counters: (0..count).map(event).collect(), likes: Vec::new() }
+        RawEvents { counters: (0..count).map(event).collect(), ..RawEvents::default() }
     }
 
     fn subscribers() -> Subscribers {

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 
 use crate::edge::Stamp;
 use crate::log::{BodyEncoder, Record};
-use crate::shard::{Changes, EdgeChange, EdgeState, NamespaceId, Pending, Shards};
+use crate::shard::{Changes, EdgeChange, EdgeState, NamespaceId, Pending, Shards, reduce};
 use crate::subscription::{RawEvent, RawEvents, RawLike};
 
 /// Encodes epochs, and remembers which slots the current segment has named already.
@@ -43,8 +43,7 @@ impl FrameEncoder {
             for group in counters.chunk_by(|a, b| a.namespace == b.namespace) {
                 self.encode_group(shards, stripe, group, events);
             }
-            // The changes of an edge stay in their order.
-            edges.sort_by_key(|change| (change.namespace, change.slot));
+            reduce(edges);
             for group in edges.chunk_by(|a, b| a.namespace == b.namespace) {
                 self.encode_likes(shards, stripe, group, events);
             }
@@ -107,32 +106,29 @@ impl FrameEncoder {
         self.body.begin_likes(namespace, stripe as u32, rules.width);
         for item in group.chunk_by(|a, b| a.slot == b.slot) {
             let slot = item[0].slot;
-            let cleared = item.iter().rposition(|change| change.state() == EdgeState::Cleared);
+            let cleared = item[0].state() == EdgeState::Cleared;
             self.edges.clear();
-            self.edges.extend(item[cleared.map_or(0, |at| at + 1)..].iter().filter_map(
-                |change| match change.state() {
-                    EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
-                    EdgeState::Gone { viewer } => Some((viewer, None)),
-                    EdgeState::Cleared => None,
-                },
-            ));
-            // The last of each viewer's.
-            self.edges.reverse();
-            self.edges.sort_by_key(|&(viewer, _)| viewer);
-            self.edges.dedup_by_key(|&mut (viewer, _)| viewer);
-            self.body.push_item(slot, cleared.is_some(), self.edges.iter().copied());
+            self.edges.extend(item.iter().filter_map(|change| match change.state() {
+                EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
+                EdgeState::Gone { viewer } => Some((viewer, None)),
+                EdgeState::Cleared => None,
+            }));
+            self.body.push_item(slot, cleared, self.edges.iter().copied());
             if events {
-                self.note_likes(shards, stripe, namespace, slot);
+                self.note_likes(shards, stripe, namespace, slot, cleared);
             }
         }
         self.body.end_likes();
     }
 
-    fn note_likes(&mut self, shards: &Shards, stripe: usize, namespace: NamespaceId, slot: u32) {
+    fn note_likes(&mut self, shards: &Shards, stripe: usize, namespace: NamespaceId, slot: u32, cleared: bool) {
         self.ends.clear();
         self.arena.clear();
         if shards.copy_keys(stripe, namespace, &[slot], &mut self.arena, &mut self.ends) {
             let item = self.arena.split().freeze();
+            if cleared {
+                self.events.cleared.push((namespace, item.clone()));
+            }
             let liked_at = |stamp: Option<Stamp>| stamp.filter(|stamp| stamp.is_like()).map(Stamp::time_ms);
             self.events.likes.extend(self.edges.iter().map(|&(viewer, stamp)| RawLike {
                 namespace,

@@ -31,6 +31,9 @@ use frame::FrameEncoder;
 
 pub(crate) use group::Group;
 
+/// Edges of removed items whose viewers are told in one step: some hundred microseconds.
+const TOLD_AT_A_TIME: usize = 1_024;
+
 /// How long a disk without room, or a process without descriptors, is left alone before the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -206,8 +209,13 @@ impl Committer {
     /// Tells some of the viewers of items that were removed, which may have been many; whether there are more. Nobody
     /// waits for it: a viewer's list looks each item up.
     fn tell_removed(&mut self) -> bool {
-        if let Some((stripe, removed, from)) = self.untold.pop_front() {
-            let next = self.shared.shards.tell_removed(stripe, &removed, from);
+        // More at a time when many wait, so that they do not pile up however fast they come.
+        let mut left = TOLD_AT_A_TIME.max(self.untold.len());
+        while left > 0
+            && let Some((stripe, removed, from)) = self.untold.pop_front()
+        {
+            let (told, next) = self.shared.shards.tell_removed(stripe, &removed, from);
+            left = left.saturating_sub(told.max(1));
             if next.is_some() {
                 self.untold.push_front((stripe, removed, next));
             }

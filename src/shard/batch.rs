@@ -149,10 +149,13 @@ impl Shards {
                     .change_one(shard, &changes[index], routed.hash, outcomes)
                     .map_err(|refusal| (index, refusal))?;
                 let touched = did.touched();
-                let changed = touched.before != touched.after;
                 let (previous, value) = (touched.before.unwrap_or(0), touched.after.unwrap_or(0));
+                let (changed, noted) = match &did {
+                    Did::Count(touched) => (touched.before != touched.after, touched.before != touched.after),
+                    Did::Like(liked) => (liked.changed(), liked.after.is_some()),
+                };
                 outcomes[index] = BatchOutcome { previous, value, changed };
-                if changed || matches!(&did, Did::Like(liked) if liked.after.is_some()) {
+                if noted {
                     let inserted = shard.table(namespace).map_or(0, Table::used) > slots;
                     done.push(Done { guard, namespace, did, inserted });
                 }

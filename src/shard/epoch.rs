@@ -1,6 +1,6 @@
 //! The changes of one epoch in one shard: each changed counter once.
 
-use super::likes::{EdgeChange, EdgeState, RemovedEdges};
+use super::likes::{EdgeChange, EdgeState, RemovedEdges, reduce};
 use super::table::Table;
 use super::{NamespaceId, Touched};
 
@@ -80,9 +80,19 @@ fn clear<T>(list: &mut Vec<T>) {
 pub(super) struct EpochBuffer {
     pub(super) epoch: u64,
     pub(super) changes: Changes,
+    /// How many changes of edges there were when they were last reduced to those that hold.
+    reduced: usize,
 }
 
+/// An epoch that stays open while the disk is full may see one edge change for ever.
+const EDGES_KEPT: usize = 1 << 16;
+
 impl EpochBuffer {
+    /// Of an epoch that has no changes yet.
+    pub(super) fn new(epoch: u64, changes: Changes) -> Self {
+        Self { epoch, changes, reduced: 0 }
+    }
+
     /// Whether position `mark` is this slot's.
     #[inline]
     pub(super) fn holds(&self, mark: u32, namespace: NamespaceId, slot: u32) -> bool {
@@ -111,6 +121,17 @@ impl EpochBuffer {
                 counters.push(Pending { value, before, slot, namespace, live });
             }
         }
+    }
+
+    /// Notes what became of an edge.
+    #[inline]
+    pub(super) fn note_edge(&mut self, change: EdgeChange) {
+        let edges = &mut self.changes.edges;
+        if edges.len() >= EDGES_KEPT.max(2 * self.reduced) {
+            reduce(edges);
+            self.reduced = edges.len();
+        }
+        edges.push(change);
     }
 
     /// The slots of a namespace where an edge of the viewer changed in this epoch; some may be there several times.

@@ -44,7 +44,9 @@ pub(crate) use batch::{BatchChange, BatchOutcome, Operation};
 pub(crate) use change::{Change, Refusal};
 pub(crate) use edges::Position;
 pub(crate) use epoch::{Changes, Pending};
-pub(crate) use likes::{Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, When};
+pub(crate) use likes::{
+    Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, When, reduce,
+};
 pub(crate) use walk::{Chunk, Place};
 
 use change::evaluate;
@@ -410,7 +412,7 @@ impl Shard {
     #[cold]
     fn turn_over(&mut self, epoch: u64) {
         if !self.open.changes.is_empty() {
-            let next = EpochBuffer { epoch, changes: std::mem::take(&mut self.spare) };
+            let next = EpochBuffer::new(epoch, std::mem::take(&mut self.spare));
             self.sealed = Some(std::mem::replace(&mut self.open, next));
         }
         self.open.epoch = epoch;
@@ -429,7 +431,8 @@ impl Shard {
         if let Some(sealed) = self.sealed.take() {
             self.spare = std::mem::replace(out, sealed.changes);
         } else if self.open.epoch <= epoch {
-            std::mem::swap(&mut self.open.changes, out);
+            let empty = EpochBuffer::new(self.open.epoch, std::mem::take(out));
+            *out = std::mem::replace(&mut self.open, empty).changes;
         }
     }
 

@@ -46,6 +46,11 @@ impl EdgeChange {
         Self { viewer, stamp: stamp.to_bytes(), kind, namespace, slot }
     }
 
+    /// What it is about: its item, and there all viewers before a single one.
+    fn subject(&self) -> (NamespaceId, u32, bool, [u64; 2]) {
+        (self.namespace, self.slot, self.kind != Kind::Cleared, self.viewer)
+    }
+
     /// What happened.
     #[inline]
     pub(crate) fn state(&self) -> EdgeState {
@@ -56,6 +61,24 @@ impl EdgeChange {
             Kind::Cleared => EdgeState::Cleared,
         }
     }
+}
+
+/// Leaves of the changes of edges in an epoch those that hold at its end, in the order of namespaces and slots: of each
+/// item first that all edges before were cleared, if they were, and of each viewer the last after that.
+pub(crate) fn reduce(changes: &mut Vec<EdgeChange>) {
+    // The changes of an item stay in their order.
+    changes.sort_by_key(|change| (change.namespace, change.slot));
+    let mut reduced = Vec::with_capacity(changes.len());
+    for item in changes.chunk_by(|a, b| (a.namespace, a.slot) == (b.namespace, b.slot)) {
+        let from = item.iter().rposition(|change| change.kind == Kind::Cleared).unwrap_or(0);
+        let start = reduced.len();
+        reduced.extend(item[from..].iter().rev());
+        if reduced.len() > start + 1 {
+            reduced[start..].sort_by_key(EdgeChange::subject);
+        }
+    }
+    reduced.dedup_by_key(|change| change.subject());
+    *changes = reduced;
 }
 
 /// See [`EdgeChange`].
@@ -85,11 +108,18 @@ pub(in crate::shard) struct Liked {
     pub(in crate::shard) before: Option<Stamp>,
     /// What the edge became; `None` when it stayed as it was.
     pub(in crate::shard) after: Option<Stamp>,
+    seen_ms: u64,
 }
 
-/// An item's count has no bounds but those of its likes.
-const NO_BOUNDS: CounterOptions =
-    CounterOptions { min: i64::MIN, max: i64::MAX, at_bound: crate::options::AtBound::Reject };
+impl Liked {
+    /// Whether the viewer's like came or went. That an item is known now, or a time newer, is no change to a caller.
+    pub(in crate::shard) fn changed(&self) -> bool {
+        self.touched.before.unwrap_or(0) != self.touched.after.unwrap_or(0)
+    }
+}
+
+/// Slots of a viewer's likes that are visited while a lock is held.
+const SLOTS_PER_HOLD: usize = 256;
 
 impl Shards {
     /// What holds in all shards of a like namespace; `None` when there is no such namespace.
@@ -111,7 +141,8 @@ impl Shards {
         if noted {
             shard.note_like(namespace, &liked);
         }
-        Ok(self.answer(shard, namespace, word, liked.touched, noted))
+        let applied = self.answer(shard, namespace, word, liked.touched, noted);
+        Ok(Applied { changed: liked.changed(), ..applied })
     }
 
     /// Whether a viewer likes an item.
@@ -133,7 +164,7 @@ impl Shards {
         let mut guard = self.lock(self.stripe_of(hash));
         let shard = &mut *guard;
         let word = self.open(shard)?;
-        let touched = shard.change(namespace, hash, item, Change::Remove, &NO_BOUNDS, &self.hasher)?;
+        let touched = shard.change(namespace, hash, item, Change::Remove, &CounterOptions::default(), &self.hasher)?;
         let changed = touched.before != touched.after;
         if changed {
             shard.note(namespace, touched);
@@ -149,32 +180,35 @@ impl Shards {
         let mut places = self.viewers.places(namespace, viewer);
         places.sort_unstable();
         let mut places = places.into_iter().peekable();
-        let (mut likes, mut changed, mut first) = (0, false, false);
+        let (mut likes, mut noted, mut first) = (0, false, false);
         for stripe in 0..self.count() {
-            let mut guard = self.lock(stripe);
-            let shard = &mut *guard;
-            let word = self.open(shard)?;
-            shard.table(namespace)?;
             let mut slots = Vec::new();
             while let Some((_, slot)) = places.next_if(|&(found, _)| found as usize == stripe) {
                 slots.push(slot);
             }
+            let mut shard = self.lock(stripe);
+            self.open(&mut shard)?;
+            shard.table(namespace)?;
             slots.extend(shard.open.slots_of(namespace, viewer));
+            drop(shard);
             slots.sort_unstable();
             slots.dedup();
-            for slot in slots {
-                if let Some(stamp) = shard.forget_edge(namespace, slot, viewer, &self.hasher)? {
-                    likes += i64::from(stamp.is_like());
-                    changed = true;
-                    first |= self.mark_dirty(word);
+            for slots in slots.chunks(SLOTS_PER_HOLD) {
+                let mut guard = self.lock(stripe);
+                let word = self.open(&mut guard)?;
+                for &slot in slots {
+                    if let Some(liked) = guard.forget_edge(namespace, slot, viewer, &self.hasher)? {
+                        likes += i64::from(liked);
+                        noted = true;
+                        first |= self.mark_dirty(word);
+                    }
                 }
             }
         }
-        // What is in the open epoch is told when that is sealed. Anything else that is listed was an unlike that the
-        // item has forgotten.
+        // What is in the open epoch is told when that is sealed.
         self.viewers.forget(namespace, viewer);
-        let epoch = if changed { self.open_epoch() } else { self.newest_epoch() };
-        Ok(Applied { previous: likes, value: 0, changed, epoch, first })
+        let epoch = if noted { self.open_epoch() } else { self.newest_epoch() };
+        Ok(Applied { previous: likes, value: 0, changed: likes > 0, epoch, first })
     }
 }
 
@@ -208,7 +242,7 @@ impl Shard {
             table.set_edge(slot, event.viewer, Some(stamp), hasher);
             touched = Touched { slot: Some(slot), before: value, after: Some(count) };
         }
-        Ok(Liked { touched, viewer: event.viewer, before, after })
+        Ok(Liked { touched, viewer: event.viewer, before, after, seen_ms: event.seen_ms })
     }
 
     /// Takes back what [`Shard::like`] did to an edge. The item's count is the caller's.
@@ -223,30 +257,35 @@ impl Shard {
     pub(in crate::shard) fn note_like(&mut self, namespace: NamespaceId, liked: &Liked) {
         self.note(namespace, liked.touched);
         let (viewer, Some(slot), Some(stamp)) = (liked.viewer, liked.touched.slot, liked.after) else { return };
-        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Is { viewer, stamp }));
+        self.open.note_edge(EdgeChange::new(namespace, slot, EdgeState::Is { viewer, stamp }));
+        if let Ok(Some(likes)) = self.table(namespace).map(|table| table.likes()) {
+            likes.rules.see(liked.seen_ms);
+        }
     }
 
+    /// Removes the edge of a viewer to the item in a slot, and answers whether it was a like; `None` when there is no
+    /// item. One that has forgotten the edge may still have it on the disk, so it is noted in any case.
     fn forget_edge(
         &mut self,
         namespace: NamespaceId,
         slot: u32,
         viewer: u128,
         hasher: &KeyState,
-    ) -> Result<Option<Stamp>, Refusal> {
+    ) -> Result<Option<bool>, Refusal> {
         let table = self.table_mut(namespace)?;
-        let Some(stamp) = table.set_edge(slot, viewer, None, hasher) else { return Ok(None) };
-        let before = table.value(slot);
-        let after = before.map(|count| count - i64::from(stamp.is_like()));
+        let Some(count) = table.value(slot) else { return Ok(None) };
+        let liked = table.set_edge(slot, viewer, None, hasher).is_some_and(Stamp::is_like);
+        let after = Some(count - i64::from(liked));
         table.set_value(slot, after);
-        self.note(namespace, Touched { slot: Some(slot), before, after });
-        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Gone { viewer }));
-        Ok(Some(stamp))
+        self.note(namespace, Touched { slot: Some(slot), before: Some(count), after });
+        self.open.note_edge(EdgeChange::new(namespace, slot, EdgeState::Gone { viewer }));
+        Ok(Some(liked))
     }
 
     fn clear_edges(&mut self, namespace: NamespaceId, slot: Option<u32>) {
         let (Some(slot), Ok(table)) = (slot, self.table_mut(namespace)) else { return };
         let Some(edges) = table.take_edges(slot) else { return };
-        self.open.changes.edges.push(EdgeChange::new(namespace, slot, EdgeState::Cleared));
+        self.open.note_edge(EdgeChange::new(namespace, slot, EdgeState::Cleared));
         self.open.changes.removed.push(RemovedEdges { namespace, slot, edges });
     }
 }

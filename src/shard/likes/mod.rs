@@ -17,7 +17,7 @@ use crate::edge::{Stamp, ViewerWidth};
 use crate::limits::MAX_TIME_MS;
 use crate::sync::{AtomicU64, Ordering};
 
-pub(crate) use change::{EdgeChange, EdgeState, RemovedEdges};
+pub(crate) use change::{EdgeChange, EdgeState, RemovedEdges, reduce};
 pub(crate) use walk::{Drift, Edge, EdgePlace};
 
 pub(super) use change::Liked;
@@ -65,6 +65,8 @@ pub(crate) struct LikeEvent {
     pub(crate) viewer: u128,
     pub(crate) liked: bool,
     pub(crate) when: When,
+    /// What counts towards the horizon once it is applied.
+    pub(crate) seen_ms: u64,
 }
 
 /// When an event happened.

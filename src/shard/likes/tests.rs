@@ -16,7 +16,7 @@ fn shards(width: ViewerWidth) -> Shards {
 }
 
 fn event(viewer: u128, liked: bool, when: When) -> LikeEvent {
-    LikeEvent { viewer, liked, when }
+    LikeEvent { viewer, liked, when, seen_ms: 0 }
 }
 
 /// What is there: each item's count and edges.
@@ -61,9 +61,9 @@ fn commit(shards: &Shards, replayed: &Shards) {
             }
         }
         for removed in &changes.removed {
-            let mut next = shards.tell_removed(stripe, removed, None);
+            let mut next = shards.tell_removed(stripe, removed, None).1;
             while next.is_some() {
-                next = shards.tell_removed(stripe, removed, next);
+                next = shards.tell_removed(stripe, removed, next).1;
             }
         }
         for change in changes.counters.iter().filter(|change| change.value().is_none()) {

@@ -132,7 +132,7 @@ impl Shards {
             }
             for (place, stamp) in found.drain(..) {
                 let is_after = |key: &[u8]| after.is_none_or(|(time_ms, last)| stamp.time_ms() < time_ms || key > last);
-                if let Some(key) = self.liked_at(namespace, place, viewer)?.filter(|key| is_after(key)) {
+                if let Some(key) = self.liked_at(namespace, place, viewer, stamp)?.filter(|key| is_after(key)) {
                     liked.push((key, stamp.time_ms()));
                 }
             }
@@ -145,12 +145,14 @@ impl Shards {
         Ok(liked)
     }
 
-    /// The key of the item in a place, if the viewer likes it.
+    /// The key of the item in a place, if the viewer likes it, and has since then or later: a place may be another
+    /// item's by now, whose like is listed once its epoch is sealed.
     fn liked_at(
         &self,
         namespace: NamespaceId,
         (stripe, slot): ItemPlace,
         viewer: u128,
+        listed: Stamp,
     ) -> Result<Option<Bytes>, Refusal> {
         let shard = self.lock(stripe as usize);
         if self.is_halted() {
@@ -158,7 +160,8 @@ impl Shards {
         }
         let table = shard.table(namespace)?;
         let edges = table.likes().and_then(|likes| likes.edges(slot));
-        let likes = edges.and_then(|edges| edges.get(viewer, &self.hasher)).is_some_and(Stamp::is_like);
+        let stamp = edges.and_then(|edges| edges.get(viewer, &self.hasher));
+        let likes = stamp.is_some_and(|stamp| stamp.is_like() && stamp >= listed);
         Ok(table.key(slot).filter(|_| likes).map(Bytes::copy_from_slice))
     }
 
@@ -188,24 +191,25 @@ impl Shards {
         self.viewers.tell(&told);
     }
 
-    /// Tells some of the viewers of an item that was removed, and returns where to go on. For the committer only, after
-    /// [`Shards::tell_viewers`] of the same epoch. The slot may be in use again: an edge that is there now was made
-    /// later, and the viewer knows of it or will.
+    /// Tells some of the viewers of an item that was removed, and returns how many, and where to go on. For the
+    /// committer only, after [`Shards::tell_viewers`] of the same epoch. The slot may be in use again: an edge that
+    /// is there now was made later, and the viewer knows of it or will.
     pub(crate) fn tell_removed(
         &self,
         stripe: usize,
         removed: &RemovedEdges,
         from: Option<Position>,
-    ) -> Option<Position> {
+    ) -> (usize, Option<Position>) {
         let RemovedEdges { namespace, slot, edges } = removed;
         let mut told = Vec::new();
         let next = edges.walk(from, EDGES_PER_HOLD, &mut |viewer, _| {
             let place = (stripe as u32, *slot);
             told.push(Told { namespace: *namespace, viewer, place, stamp: None, expired_ms: 0 });
         });
+        let visited = told.len();
         told.retain(|told| self.edge_at(*namespace, stripe, *slot, told.viewer).is_none());
         self.viewers.tell(&told);
-        next
+        (visited, next)
     }
 
     fn edge_at(&self, namespace: NamespaceId, stripe: usize, slot: u32, viewer: u128) -> Option<Stamp> {
