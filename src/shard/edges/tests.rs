@@ -301,3 +301,26 @@ fn few_edges_take_their_own_bytes() {
     }
     assert_eq!(set.memory_bytes(), 10 * 14);
 }
+
+#[test]
+fn a_set_that_gets_edges_at_once_has_the_last_of_each_id_as_if_they_came_one_by_one() {
+    let hasher = FixedState::with_seed(7);
+    let mut state = 11;
+    for len in (0..=2 * MAX_FEW).chain([600]) {
+        for ids in [u64::MAX, 1_000, 40] {
+            let (mut set, mut model) = (EdgeSet::<8>::default(), Model::new());
+            // The second time it has some already.
+            for _ in 0..2 {
+                let mut edge = |_| {
+                    let id = u128::from(random(&mut state) % ids);
+                    (id, Stamp::new(random(&mut state) % 500, random(&mut state).is_multiple_of(2)))
+                };
+                let edges: Vec<_> = (0..len).map(&mut edge).collect();
+                set.extend(edges.iter().copied(), &hasher);
+                model.extend(edges);
+                check(&set, &hasher);
+                assert_eq!((set.len(), walked(&set, 50)), (model.len(), model.clone()));
+            }
+        }
+    }
+}
