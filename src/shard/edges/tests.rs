@@ -331,3 +331,26 @@ fn splits_that_follow_each_other_while_the_index_is_moved_find_room() {
         check(&set, &hasher);
     }
 }
+
+#[test]
+fn a_set_that_gets_edges_at_once_has_the_last_of_each_id_as_if_they_came_one_by_one() {
+    let hasher = KeyState::with_seed(7);
+    let mut state = 11;
+    for len in (0..=2 * MAX_FEW).chain([600]) {
+        for ids in [u64::MAX, 1_000, 40] {
+            let (mut set, mut model) = (EdgeSet::<8>::default(), Model::new());
+            // The second time it has some already.
+            for _ in 0..2 {
+                let mut edge = |_| {
+                    let id = u128::from(random(&mut state) % ids);
+                    (id, Stamp::new(random(&mut state) % 500, random(&mut state).is_multiple_of(2)))
+                };
+                let edges: Vec<_> = (0..len).map(&mut edge).collect();
+                set.extend(edges.iter().copied(), &hasher);
+                model.extend(edges);
+                check(&set, &hasher);
+                assert_eq!((set.len(), walked(&set, 50)), (model.len(), model.clone()));
+            }
+        }
+    }
+}
