@@ -396,6 +396,9 @@ fn the_demo_loses_nothing_and_leaves_nothing_behind() {
     let fixture = Fixture::new();
     let output = plaudit(&["demo", "--seconds", "1"]).env("TMPDIR", fixture.dir.path()).output().unwrap();
     assert_eq!((status(&output), stderr(&output)), (0, ""), "{}", stdout(&output));
+    let rounds: Vec<&str> = stdout(&output).lines().filter(|line| line.contains("duplicates absorbed")).collect();
+    assert_eq!(rounds.len(), 3, "{}", stdout(&output));
+    assert!(rounds.iter().all(|round| round.ends_with(": lost 0, double-counted 0")), "{rounds:?}");
     let last = stdout(&output).lines().last().unwrap();
     let acknowledged =
         last.strip_prefix("acknowledged ").and_then(|rest| rest.strip_suffix(", lost 0, double-counted 0"));

@@ -3,6 +3,7 @@
 mod audit;
 mod likes;
 mod round;
+mod viewers;
 pub(crate) mod worker;
 
 use std::env;
@@ -18,6 +19,7 @@ use plaudit::{RecoveryReport, Store};
 use self::audit::{Expected, Recovered, Verdict};
 use self::likes::{Likes, REGIONS, VIDEOS};
 use self::round::{Reported, Round};
+use self::viewers::{Outcome, Viewers};
 use crate::failure::Failure;
 use crate::human::{bytes, counted, duration, grouped, rate};
 use crate::output;
@@ -37,7 +39,11 @@ A second process counts likes on 100,000 videos, a few of them far more popular 
 each region, one call for each like. Without ever waiting it tells which likes are acknowledged, that is, durable. \
 Some seconds later it is killed with SIGKILL, in the middle of whatever it does. The store is opened again, and every \
 counter is compared with the sequence of likes, computed anew: each acknowledged like must be there once. After three \
-such rounds the most liked videos are shown. The exit status is 1 when a like was lost or counted twice.")]
+such rounds the most liked videos are shown. The exit status is 1 when a like was lost or counted twice.
+
+One more thread sends the requests of 1,000 viewers, who like and unlike 1,000 of the videos. A part of the requests \
+is sent again, and after each kill the last 10,240 are. Each viewer must count once, whatever was sent again: who likes \
+what, and each video's count, are compared too.")]
 #[command(after_help = "\
 Examples:
   plaudit demo
@@ -115,16 +121,18 @@ impl Demo<'_> {
     /// All rounds and the ranking. Answers how many likes were acknowledged and what became of them.
     fn run(&self) -> Result<(u64, Verdict), Failure> {
         let mut threads: Vec<Thread> = (0..self.threads).map(Thread::new).collect();
+        let mut outcome = Outcome::new();
         let (mut acknowledged, mut verdict) = (0, Verdict::default());
         for number in 1..=ROUNDS {
             // Not always at the same point of the committer's and the compactor's work.
             let jitter = Duration::from_nanos(u64::from(nanoseconds()) / 4);
             let span = Duration::from_secs(self.args.seconds) + jitter;
-            let starts: Vec<u64> = threads.iter().map(|thread| thread.recovered.likes).collect();
+            let counted = threads.iter().map(|thread| thread.recovered.likes);
+            let starts: Vec<u64> = counted.chain([outcome.requests]).collect();
             let round = Round::start(self.directory, self.args.seed, &starts)?;
             let (reported, span) = round.count_and_kill(&format!("round {number} of {ROUNDS}"), span)?;
             acknowledged += print_counted(number, &starts, &reported, span)?;
-            verdict.add(self.recover_and_check(&reported, &mut threads)?);
+            verdict.add(self.recover_and_check(&reported, &mut threads, &mut outcome)?);
             if verdict != Verdict::default() {
                 break;
             }
@@ -133,8 +141,13 @@ impl Demo<'_> {
         Ok((acknowledged, verdict))
     }
 
-    /// Opens the store that the killed process left, and compares every counter.
-    fn recover_and_check(&self, reported: &[Reported], threads: &mut [Thread]) -> Result<Verdict, Failure> {
+    /// Opens the store that the killed process left, and compares every counter and every like.
+    fn recover_and_check(
+        &self,
+        reported: &[Reported],
+        threads: &mut [Thread],
+        outcome: &mut Outcome,
+    ) -> Result<Verdict, Failure> {
         let started = Instant::now();
         let store = Store::open(self.directory)?;
         let opened = started.elapsed();
@@ -149,15 +162,24 @@ impl Demo<'_> {
             likes += thread.recovered.likes;
             counters_checked += counters.len()?;
         }
-        store.close()?;
         print(&format!(
-            "              checked    {} likes in {} in {}: lost {}, double-counted {}\n",
+            "              checked    {} likes in {} in {}: {}",
             grouped(likes),
             counted(counters_checked, "counter"),
             duration(started.elapsed()),
-            grouped(verdict.lost),
-            grouped(verdict.double_counted),
+            shown(verdict),
         ))?;
+        let acknowledged = reported.last().map_or(0, |viewers| viewers.acknowledged);
+        let of_viewers = outcome.check(&Viewers::new(&store, &self.likes)?, acknowledged)?;
+        store.close()?;
+        print(&format!(
+            "              viewers    {} liked, {} taken back, {} duplicates absorbed: {}\n",
+            grouped(outcome.new_likes),
+            grouped(outcome.taken_back),
+            grouped(outcome.absorbed()),
+            shown(of_viewers),
+        ))?;
+        verdict.add(of_viewers);
         Ok(verdict)
     }
 
@@ -193,14 +215,22 @@ fn print_counted(number: u64, start: &[u64], all: &[Reported], span: Duration) -
     let before: u64 = start.iter().sum();
     let likes = all.iter().map(|one| one.counted).sum::<u64>().saturating_sub(before);
     let acknowledged = all.iter().map(|one| one.acknowledged).sum::<u64>().saturating_sub(before);
+    let (all_by_viewers, before) =
+        (all.last().map_or(0, |viewers| viewers.counted), start.last().map_or(0, |from| *from));
+    let by_viewers = all_by_viewers.saturating_sub(before);
     print(&format!(
-        "round {number} of {ROUNDS}  counted    {} likes in {}, {}\n              killed     with SIGKILL, when {} of them were acknowledged",
+        "round {number} of {ROUNDS}  counted    {} likes, {} of them by viewers, in {}, {}\n              killed     with SIGKILL, when {} of them were acknowledged",
         grouped(likes),
+        grouped(by_viewers),
         duration(span),
         rate(likes, span),
         grouped(acknowledged),
     ))?;
     Ok(acknowledged)
+}
+
+fn shown(verdict: Verdict) -> String {
+    format!("lost {}, double-counted {}", grouped(verdict.lost), grouped(verdict.double_counted))
 }
 
 /// What opening the store took and found.

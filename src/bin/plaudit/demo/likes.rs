@@ -48,10 +48,17 @@ impl Likes {
     /// The number of the video that `thread` likes as its `index`-th, from 0.
     #[inline]
     pub(crate) fn video(&self, thread: usize, index: u64) -> usize {
+        self.draw(thread, index).0
+    }
+
+    /// The same, and a random number.
+    #[inline]
+    pub(crate) fn draw(&self, thread: usize, index: u64) -> (usize, u64) {
         let random = mix(self.seed.wrapping_add((thread as u64) << 56).wrapping_add(index));
         let own = ((random >> 32) * VIDEOS as u64) >> 32;
         let column = self.columns[own as usize];
-        if random as u32 <= column.own_share { own as usize } else { column.other as usize }
+        let video = if random as u32 <= column.own_share { own as usize } else { column.other as usize };
+        (video, mix(random))
     }
 
     /// The key of a video.
