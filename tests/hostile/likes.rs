@@ -2,13 +2,14 @@
 //! removes many is done whole or not at all, and nobody waits for ever.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use plaudit::storage::sim::Survival;
 use plaudit::{
-    Driver, Error, LikedItem, Liker, Likes, MAX_BATCH_CHANGES, MAX_TIME_MS, Options, Receipt, Result, Store, Viewer,
-    ViewerIds,
+    Delivery, Driver, Error, LikedItem, Liker, Likes, MAX_BATCH_CHANGES, MAX_TIME_MS, Options, Receipt, Result, Store,
+    Viewer, ViewerIds,
 };
 
 use crate::support::{ROOT, World, options};
@@ -16,8 +17,9 @@ use crate::support::{ROOT, World, options};
 /// Likes that come in a batch.
 const AT_ONCE: u64 = 10_000;
 
+/// Epochs follow each other without a pause, so that many would fit into what must be in one.
 fn large() -> Options {
-    Options { segment_bytes: 1 << 20, ..options() }
+    Options { segment_bytes: 1 << 20, group_window: Duration::ZERO, ..options() }
 }
 
 /// Likes it for many, in batches, and makes that durable.
@@ -34,17 +36,25 @@ fn fill(store: &Store, likes: &Likes, number: u64, edge: impl Fn(u64) -> (String
     store.sync().unwrap();
 }
 
+/// Ends the others, also when the test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Does it all at once, others again and again until `remove` has returned, with an image of the disk from about then,
 /// before or after, and one from then. What was removed need not be durable yet.
 fn beside(world: &World, others: &[&(dyn Fn(u64) + Sync)], remove: impl FnOnce()) -> Vec<World> {
-    let (done, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for other in others {
-            let (done, rounds) = (&done, &rounds);
+            let done = &done;
             scope.spawn(move || {
                 for n in 0.. {
                     other(n);
-                    rounds.fetch_add(1, Ordering::Relaxed);
                     // Each gets some turns, also where the rest is done already.
                     if n > 10 && done.load(Ordering::Acquire) {
                         break;
@@ -57,9 +67,10 @@ fn beside(world: &World, others: &[&(dyn Fn(u64) + Sync)], remove: impl FnOnce()
             thread::yield_now();
             image()
         });
+        let ends = Ends(&done);
         remove();
         let after = image();
-        done.store(true, Ordering::Release);
+        drop(ends);
         vec![about_then.join().unwrap(), after]
     })
 }
@@ -93,13 +104,27 @@ fn a_viewer_of_100_000_items_is_forgotten_at_once_while_others_like_and_list() {
             assert!(page.is_sorted_by(|a, b| a.time_ms > b.time_ms));
         },
     ];
+    let (subscription, mut epoch) = (store.subscribe(usize::MAX), 0);
     let images = beside(&world, &others, || {
         let forgotten = videos.forget_viewer(1_u64).unwrap();
         assert_eq!((forgotten.previous(), forgotten.value()), (ITEMS as i64, 0));
+        epoch = forgotten.epoch();
         assert!(videos.liked_by(1_u64, None, 50).unwrap().is_empty());
     });
     drop(videos);
     store.close().unwrap();
+    let told = subscription.flat_map(|delivery| match delivery {
+        Delivery::Epoch(sealed) => sealed.likes.into_iter().map(move |like| (sealed.epoch, like.viewer)),
+        missed => panic!("{missed:?}"),
+    });
+    let told: Vec<u64> = told.filter(|(_, viewer)| *viewer == 1_u64.into()).map(|(epoch, _)| epoch).collect();
+    assert_eq!(told.len() as u64, ITEMS);
+    assert!(
+        told.iter().all(|told| *told == epoch),
+        "in {epoch}, and told from {} to {}",
+        told[0],
+        told[told.len() - 1]
+    );
     let left = images.iter().chain([&world]).map(|image| left(image, ITEMS, |liker| liker.viewer == 1_u64.into()));
     let left: Vec<u64> = left.collect();
     assert_eq!(left[2], 0);
