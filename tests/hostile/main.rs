@@ -8,6 +8,7 @@ mod child;
 mod clocks;
 mod crowds;
 mod hooked;
+mod likes;
 mod limits;
 mod paths;
 mod processes;

@@ -140,7 +140,7 @@ fn check(shards: &Shards, model: &Model) {
 }
 
 #[test]
-fn likes_are_what_a_plain_model_says_and_their_epochs_replay_to_the_same() {
+fn likes_are_what_a_plain_map_says_and_their_epochs_replay_to_the_same() {
     for (width, seed) in [(ViewerWidth::Bits64, 1), (ViewerWidth::Bits128, 2)] {
         let (shards, replayed, mut model, mut seed) = (shards(width), shards(width), Model::default(), seed);
         let rules = shards.like_rules(LIKES).unwrap();

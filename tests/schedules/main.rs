@@ -1,5 +1,6 @@
 //! Under any schedule of the store's threads and its callers', each epoch is there exactly once or not at all, what was
-//! acknowledged is there, everyone who waits is answered, and subscribers are told what happened.
+//! acknowledged is there, everyone who waits is answered, subscribers are told what happened, and every count of likes
+//! is that of the likes.
 //!
 //! shuttle runs the whole engine on the simulated disk and chooses at every lock, atomic and wait which thread goes on:
 //! at random, and by the PCT algorithm, which needs few schedules for faults that need few preemptions. Schedules end
@@ -14,9 +15,13 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(shuttle)]
 
+mod check;
+mod journal;
+mod likes;
+#[path = "../support/mod.rs"]
 mod support;
+mod work;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,24 +29,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use plaudit::storage::sim::{Fault, Operation, SimDisk, Survival};
-use plaudit::{Clock, Counters, Delivery, Driver, Durability, Environment, Error, Options, Result, Store};
+use plaudit::{Clock, Delivery, Driver, Durability, Environment, Error, Options, Result, Store};
 use shuttle::rand::RngCore;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
-use shuttle::{Config, MaxSteps, Runner, future, thread};
-use support::{ROOT, Random, State, World, options, state};
+use shuttle::{Config, MaxSteps, Runner, thread};
 
-/// Threads that change counters.
+use check::check;
+use journal::Journal;
+use support::{ROOT, Random, World, options};
+use work::{take_care, work};
+
+/// Threads that change counters and likes.
 const WORKERS: u64 = 3;
 
 /// How many priority changes PCT spreads over a schedule, less one: it finds faults that need so many orderings.
 const PCT_DEPTH: usize = 4;
 
-/// The counters of one namespace. An absent one reads 0, and is not listed.
-type Counts = BTreeMap<String, i128>;
-
 /// How a schedule's store ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Closed while the callers go on.
     Closed,
     /// By the last handle that is dropped.
@@ -89,69 +95,6 @@ impl Clock for TickingClock {
     }
 }
 
-/// What one thread did.
-#[derive(Debug, Default)]
-struct Journal {
-    /// Of each epoch in which something was changed, each counter's change.
-    epochs: BTreeMap<u64, Counts>,
-    /// Changes that were answered with an error after they may have been made. Each is whole or absent.
-    unknown: Vec<Counts>,
-    /// The last epoch that was acknowledged.
-    acknowledged: u64,
-    failures: Vec<Error>,
-    /// Whether the namespace that comes and goes may exist, or may not.
-    other: Vec<bool>,
-}
-
-impl Journal {
-    fn merge(&mut self, other: Self) {
-        for (epoch, counts) in other.epochs {
-            add_counts(self.epochs.entry(epoch).or_default(), &counts);
-        }
-        self.unknown.extend(other.unknown);
-        self.acknowledged = self.acknowledged.max(other.acknowledged);
-        self.failures.extend(other.failures);
-        self.other.extend(other.other);
-    }
-
-    fn note(&mut self, epoch: u64, key: &str, change: i128) {
-        add_counts(self.epochs.entry(epoch).or_default(), &Counts::from([(key.to_owned(), change)]));
-    }
-
-    /// Keeps a failure. After that of a full disk the store goes on.
-    fn goes_on(&mut self, done: Result<()>) -> bool {
-        let Err(error) = done else { return true };
-        self.failures.push(error);
-        self.failures.last().is_some_and(Error::is_storage_full)
-    }
-
-    /// The counts at the end of an epoch, but for the unknown changes.
-    fn through(&self, epoch: u64) -> Counts {
-        let mut counts = Counts::new();
-        self.epochs.range(..=epoch).for_each(|(_, changes)| add_counts(&mut counts, changes));
-        counts
-    }
-
-    /// Whether the epochs up to this one, and some of the unknown changes, make these counts.
-    fn explains(&self, epoch: u64, found: &Counts) -> bool {
-        let through = self.through(epoch);
-        (0..1_u32 << self.unknown.len()).any(|chosen| {
-            let mut counts = through.clone();
-            let unknown = self.unknown.iter().zip(0..).filter(|(_, at)| chosen & 1 << at != 0);
-            unknown.for_each(|(changes, _)| add_counts(&mut counts, changes));
-            counts == *found
-        })
-    }
-}
-
-/// Adds up; what becomes 0 is not listed any more.
-fn add_counts(counts: &mut Counts, changes: &Counts) {
-    for (key, change) in changes {
-        *counts.entry(key.clone()).or_default() += change;
-    }
-    counts.retain(|_, count| *count != 0);
-}
-
 /// What is printed at the end.
 #[derive(Debug, Default)]
 struct Figures {
@@ -163,6 +106,10 @@ struct Figures {
     deliveries: AtomicU64,
     generations: AtomicU64,
     rotated: AtomicU64,
+    /// Likes in the stores that were found.
+    likes: AtomicU64,
+    /// Likes that ended with their viewer or their item.
+    taken_back: AtomicU64,
     full_disks: AtomicU64,
     ends: [AtomicU64; 5],
 }
@@ -243,7 +190,8 @@ fn run(figures: &Figures) {
     };
     let options = Options { durability, shards: 2, compaction_threshold_bytes: 4_096, ..options() };
     let store = Store::open_in(environment, ROOT, options).unwrap();
-    store.counters("likes").unwrap();
+    store.counters("totals").unwrap();
+    store.likes("videos").unwrap();
     match end {
         End::PowerCut => disk.cut_power_at(disk.operations() + random.below(60), survival, seed),
         End::FailedSync => {
@@ -327,181 +275,6 @@ fn live(
     (journal, subscriber.join().unwrap(), closed)
 }
 
-/// Changes counters until the store refuses, or for a few rounds.
-fn work(store: &Store, worker: u64, durability: Durability, mut random: Random) -> Journal {
-    let mut journal = Journal::default();
-    // Some keys are so long that a few of them fill a segment.
-    let own = if worker == 0 { format!("{worker:->700}") } else { format!("own-{worker}") };
-    let rounds = 1 + random.below(3);
-    let likes = match store.existing_counters("likes") {
-        Ok(likes) => likes,
-        Err(error) => return Journal { failures: vec![error], ..journal },
-    };
-    for _ in 0..rounds {
-        let done = change(store, &likes, &own, durability, &mut random, &mut journal);
-        if !journal.goes_on(done) {
-            break;
-        }
-    }
-    journal
-}
-
-fn change(
-    store: &Store,
-    likes: &Counters,
-    own: &str,
-    durability: Durability,
-    random: &mut Random,
-    journal: &mut Journal,
-) -> Result<()> {
-    let immediate = durability == Durability::Immediate;
-    let choice = random.below(6);
-    if choice < 2 {
-        return batch(store, likes, own, immediate, random, journal);
-    }
-    let key = if random.below(2) == 0 { "shared" } else { own };
-    let changed = match choice {
-        2 if !immediate => likes.set(key, random.below(5) as i64),
-        3 if !immediate => likes.remove(key),
-        _ => likes.add(key, 1),
-    };
-    // What was refused was not done, but for a change whose wait is part of the call.
-    let receipt = changed.inspect_err(|_| {
-        if immediate {
-            journal.unknown.push(Counts::from([(key.to_owned(), 1)]));
-        }
-    })?;
-    let epoch = receipt.epoch();
-    if receipt.changed() {
-        journal.note(epoch, key, receipt.delta());
-    }
-    match random.below(5) {
-        0 => receipt.wait()?,
-        1 => receipt.detach().wait()?,
-        2 => future::block_on(receipt)?,
-        3 => {
-            store.sync()?;
-            journal.acknowledged = journal.epochs.keys().copied().max().unwrap_or(0);
-        }
-        _ if immediate => {}
-        _ => return Ok(()),
-    }
-    journal.acknowledged = journal.acknowledged.max(epoch);
-    Ok(())
-}
-
-/// A batch over both shards.
-fn batch(
-    store: &Store,
-    likes: &Counters,
-    own: &str,
-    immediate: bool,
-    random: &mut Random,
-    journal: &mut Journal,
-) -> Result<()> {
-    let changes = [("shared", 1), (own, 2), ("sum", -3), ("total", 4)];
-    let mut batch = store.batch();
-    for (key, delta) in changes {
-        batch.add(likes, key, delta);
-    }
-    let receipt = batch.commit().inspect_err(|_| {
-        if immediate {
-            journal.unknown.push(changes.iter().map(|(key, delta)| ((*key).to_owned(), i128::from(*delta))).collect());
-        }
-    })?;
-    let epoch = receipt.epoch();
-    changes.iter().for_each(|(key, delta)| journal.note(epoch, key, i128::from(*delta)));
-    match random.below(3) {
-        0 => receipt.wait()?,
-        1 => future::block_on(receipt)?,
-        _ if immediate => {}
-        _ => return Ok(()),
-    }
-    journal.acknowledged = journal.acknowledged.max(epoch);
-    Ok(())
-}
-
-/// Compacts, syncs, lets a namespace come and go, and in the end makes room on a full disk.
-fn take_care(store: &Store, disk: &SimDisk, mut random: Random) -> Journal {
-    let mut journal = Journal { other: vec![false], ..Journal::default() };
-    for _ in 0..1 + random.below(3) {
-        let done = match random.below(4) {
-            0 | 1 => store.compact(),
-            2 => store.sync(),
-            _ => come_and_go(store, random.below(2) == 0, &mut journal),
-        };
-        if !journal.goes_on(done) {
-            break;
-        }
-    }
-    disk.set_capacity(None);
-    journal
-}
-
-fn come_and_go(store: &Store, stays: bool, journal: &mut Journal) -> Result<()> {
-    journal.other.push(true);
-    let other = store.counters("other")?;
-    journal.other = vec![true];
-    other.add("a", 1)?;
-    if !stays {
-        journal.other.push(false);
-        store.drop_namespace("other")?;
-        journal.other = vec![false];
-    }
-    Ok(())
-}
-
-/// Opens what the store left, compares it with what was done, and goes on with it. Returns the epoch that it reached.
-fn check(world: &World, journal: &Journal, deliveries: &[Delivery], end: End, sealed: bool) -> u64 {
-    let store = world.open().unwrap_or_else(|error| panic!("{end:?}: {error:?}\n{journal:#?}"));
-    let (epoch, found) = (store.recovery().last_epoch, state(&store));
-    let likes = |found: &State| {
-        let mut counts = Counts::new();
-        let read = found["likes"].iter().map(|(key, value)| (key.clone(), i128::from(*value)));
-        add_counts(&mut counts, &read.collect());
-        counts
-    };
-    let context = || format!("{end:?}, epoch {epoch}, found {found:?}\n{journal:#?}");
-    assert!(journal.explains(epoch, &likes(&found)), "a change is lost, or there twice: {}", context());
-    // An epoch without a change is acknowledged too, and never written.
-    let acknowledged = journal.epochs.range(..=journal.acknowledged).next_back();
-    assert!(acknowledged.is_none_or(|(last, _)| *last <= epoch), "an acknowledged epoch is lost: {}", context());
-    assert!(journal.other.contains(&found.contains_key("other")), "the other namespace: {}", context());
-    if end.is_orderly() {
-        assert!(journal.epochs.keys().all(|done| *done <= epoch), "a close forgot a change: {}", context());
-    }
-    assert!(store.recovery().closed_cleanly || epoch == 0 || !sealed, "the log has no seal: {}", context());
-    if journal.unknown.is_empty() {
-        check_deliveries(journal, deliveries, epoch, end);
-    }
-    let mut expected = found.clone();
-    *expected.entry("likes".to_owned()).or_default().entry("after".to_owned()).or_default() += 1;
-    store.counters("likes").unwrap().add("after", 1).unwrap();
-    store.close().unwrap();
-    assert_eq!(state(&world.open().unwrap()), expected);
-    epoch
-}
-
-/// Each delivered epoch is durable, is delivered once, and has what was done in it.
-fn check_deliveries(journal: &Journal, deliveries: &[Delivery], durable: u64, end: End) {
-    let (mut counts, mut last) = (Counts::new(), 0);
-    for delivery in deliveries {
-        let Delivery::Epoch(sealed) = delivery else { panic!("the queue has room for all: {delivery:?}") };
-        assert!(sealed.epoch > last && sealed.epoch <= durable, "{sealed:?} after {last}, of {durable}\n{journal:#?}");
-        for change in sealed.changes.iter().filter(|change| &*change.namespace == "likes") {
-            let key = change.key.escape_ascii().to_string();
-            add_counts(&mut counts, &Counts::from([(key.clone(), change.delta)]));
-            let value = counts.get(&key).copied().unwrap_or(0);
-            assert_eq!(change.value.map_or(0, i128::from), value, "{key} in {sealed:?}\n{journal:#?}");
-        }
-        last = sealed.epoch;
-        assert_eq!(counts, journal.through(last), "through epoch {last}\n{journal:#?}");
-    }
-    if end.is_orderly() {
-        assert_eq!(counts, journal.through(u64::MAX), "{deliveries:#?}\n{journal:#?}");
-    }
-}
-
 impl Figures {
     fn count(&self, after: &World, journal: &Journal, deliveries: &[Delivery], end: End, epoch: u64) {
         let add = |figure: &AtomicU64, count: usize| figure.fetch_add(count as u64, Ordering::Relaxed);
@@ -512,6 +285,9 @@ impl Figures {
         add(&self.deliveries, deliveries.len());
         add(&self.generations, after.snapshots().len());
         add(&self.full_disks, usize::from(journal.failures.iter().any(Error::is_storage_full)));
+        let count_of = |(name, count): (&String, &i128)| name.starts_with("count of ").then_some(*count as usize);
+        add(&self.likes, journal.through(epoch).iter().filter_map(count_of).sum());
+        add(&self.taken_back, journal.taken_back as usize);
         add(&self.rotated, usize::from(after.segments().len() > 2));
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --lib --release model -- --nocapture`
 
+mod likes;
+
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
