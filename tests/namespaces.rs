@@ -5,9 +5,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use plaudit::storage::sim::Survival;
-use plaudit::{AtBound, CounterOptions, Error, MAX_NAMESPACES, Store};
-use support::{World, state};
+use plaudit::{AtBound, CounterOptions, Error, LikeOptions, MAX_NAMESPACES, Store, Viewer, ViewerIds};
+use support::{World, edge_key, state};
 
 const BOUNDED: CounterOptions = CounterOptions { min: -5, max: 5, at_bound: AtBound::Clamp };
 
@@ -175,6 +177,42 @@ fn many_come_and_go() {
     store.close().unwrap();
     assert_eq!(state(&world.open().unwrap()), expected);
     assert!(!expected.is_empty());
+}
+
+#[test]
+fn one_that_could_not_be_created_leaves_nothing_to_the_next() {
+    let wide = LikeOptions { viewers: ViewerIds::U128, ..LikeOptions::default() };
+    let create: [(&str, fn(&Store, LikeOptions) -> plaudit::Result<()>); 3] = [
+        ("counters", |store, _| store.counters("counters").map(drop)),
+        ("narrow", |store, _| store.likes("narrow").map(drop)),
+        ("wide", |store, wide| store.likes_with("wide", wide).map(drop)),
+    ];
+    for (failing, create_failing) in create {
+        for ((name, create), likes) in create.into_iter().zip([0_u64, 100, 100]) {
+            let world = World::new();
+            let store = world.open().unwrap();
+            world.disk.set_capacity(Some(0));
+            assert!(create_failing(&store, wide).unwrap_err().is_storage_full());
+            world.disk.set_capacity(None);
+            // It gets the number that the other one would have had.
+            create(&store, wide).unwrap_or_else(|error| panic!("{name} after {failing}: {error:?}"));
+            let mut expected = BTreeMap::from([("key".to_owned(), 1)]);
+            if name == "counters" {
+                store.counters(name).unwrap().add("key", 1).unwrap();
+            }
+            let widest = if name == "wide" { u128::MAX } else { u64::MAX.into() };
+            for time_ms in 1..=likes {
+                let viewer = Viewer::from(widest - u128::from(time_ms));
+                store.existing_likes(name).unwrap().like_at("key", viewer, time_ms).unwrap();
+                expected.insert("key".to_owned(), time_ms as i64);
+                expected.insert(edge_key("key", viewer), time_ms as i64);
+            }
+            store.sync().unwrap();
+            assert_eq!(state(&store)[name], expected, "{name} after {failing}");
+            store.close().unwrap();
+            assert_eq!(state(&world.open().unwrap())[name], expected, "{name} after {failing}");
+        }
+    }
 }
 
 #[test]

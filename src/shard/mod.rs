@@ -284,7 +284,7 @@ impl Shards {
     }
 
     /// Gives a namespace its place in every shard, one of likes with its rules. Its counters are those that are added
-    /// after.
+    /// after. The place may be taken by one that had the same number and, for want of room, did not come to be.
     pub(crate) fn add_namespace(&self, namespace: NamespaceId, rules: Option<LikeRules>) {
         let rules = rules.map(Arc::new);
         if let Some(rules) = &rules {
@@ -296,7 +296,7 @@ impl Shards {
             if shard.tables.len() <= index {
                 shard.tables.resize_with(index + 1, || None);
             }
-            shard.tables[index].get_or_insert_with(|| Box::new(Table::new(rules.clone().map(LikeTable::new))));
+            shard.tables[index] = Some(Box::new(Table::new(rules.clone().map(LikeTable::new))));
         }
     }
 

@@ -67,7 +67,7 @@ impl Viewers {
             if stripe.0.len() <= index {
                 stripe.0.resize_with(index + 1, || None);
             }
-            stripe.0[index].get_or_insert_with(|| Box::new(Rows::new(width)));
+            stripe.0[index] = Some(Box::new(Rows::new(width)));
         }
     }
 
