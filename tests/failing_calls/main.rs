@@ -16,6 +16,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod likes;
 mod threads;
 
 use std::collections::BTreeMap;
@@ -68,11 +70,13 @@ struct Oracle {
     /// Receipts that were not durable when last asked, each with the number of its change.
     pending: Vec<(u64, Receipt<'static>)>,
     waits: u64,
+    /// Newer than any like or unlike so far.
+    newest_ms: u64,
 }
 
 impl Oracle {
     fn of(found: State) -> Self {
-        Self { possible: vec![(0, found.clone())], now: found, ..Self::default() }
+        Self { newest_ms: likes::after(&found), possible: vec![(0, found.clone())], now: found, ..Self::default() }
     }
 
     fn namespace(&mut self, name: &str) -> &mut BTreeMap<String, i64> {
@@ -204,6 +208,8 @@ fn change(world: &World, store: &Store, oracle: &mut Oracle, random: &mut Random
     let name = if random.below(4) == 0 { "beside" } else { "likes" };
     match step {
         0 | 1 | 30 => return create(store, oracle, ["likes", "beside"][step as usize % 2]),
+        2 | 21 => return likes::create(store, oracle),
+        20 => return drop_namespace(store, oracle, likes::NAME),
         25 => return drop_namespace(store, oracle, "beside"),
         12 | 22 | 36 => {
             oracle.sealed();
@@ -215,6 +221,9 @@ fn change(world: &World, store: &Store, oracle: &mut Oracle, random: &mut Random
     }
     if !oracle.now.contains_key(name) {
         return create(store, oracle, name);
+    }
+    if random.below(3) == 0 {
+        return likes::change(store, oracle, random, name);
     }
     let counters = store.existing_counters(name)?;
     let (key, delta) = (format!("{:->300}", random.below(12)), random.below(9) as i64 - 4);

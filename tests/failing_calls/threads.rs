@@ -16,10 +16,24 @@ type Known = (String, i64, i64);
 
 /// Adds and waits, until the store has stopped.
 fn add_and_wait(store: &Store, key: String, how: impl Fn(Receipt<'_>) -> Result<()>) -> Known {
+    let Ok(counters) = store.existing_counters("likes") else { return (key, 0, 0) };
+    change_and_wait(key.clone(), |_| counters.add(&key, 1), how)
+}
+
+/// Each like is another viewer's.
+fn like_and_wait(store: &Store, item: String, how: impl Fn(Receipt<'_>) -> Result<()>) -> Known {
+    let Ok(likes) = store.existing_likes("liked") else { return (item, 0, 0) };
+    change_and_wait(item.clone(), |viewer| likes.like(&item, viewer), how)
+}
+
+fn change_and_wait<'a>(
+    key: String,
+    change: impl Fn(u64) -> Result<Receipt<'a>>,
+    how: impl Fn(Receipt<'a>) -> Result<()>,
+) -> Known {
     let (mut added, mut acknowledged) = (0, 0);
-    let Ok(likes) = store.existing_counters("likes") else { return (key, 0, 0) };
-    for _ in 0..25 {
-        match likes.add(&key, 1) {
+    for n in 0..25 {
+        match change(n) {
             Ok(receipt) => {
                 added += 1;
                 match how(receipt) {
@@ -89,16 +103,16 @@ fn threads_that_wait_are_answered_whatever_fails() {
                 continue;
             }
         };
-        let _ = store.counters("likes");
+        let _ = (store.counters("likes"), store.likes("liked"));
         let mut bodies: Vec<Box<dyn FnOnce() -> Vec<Known> + Send>> = Vec::new();
-        for thread in 0..4 {
+        for thread in 0..5 {
             let (store, key) = (store.clone(), format!("{thread:->200}"));
             bodies.push(Box::new(move || {
                 let wait = |receipt: Receipt<'_>| receipt.wait();
-                vec![if thread % 2 == 0 {
-                    add_and_wait(&store, key, wait)
-                } else {
-                    add_and_wait(&store, key, block_on)
+                vec![match thread {
+                    0 | 2 => add_and_wait(&store, key, wait),
+                    1 | 3 => add_and_wait(&store, key, block_on),
+                    _ => like_and_wait(&store, key, wait),
                 }]
             }));
         }
@@ -116,7 +130,8 @@ fn threads_that_wait_are_answered_whatever_fails() {
         for world in [cut, World::on(world.disk.power_cut(Survival::Nothing, seed))] {
             let found = state(&world.open().unwrap());
             for (key, added, acknowledged) in &known {
-                let found = found.get("likes").and_then(|likes| likes.get(key)).copied().unwrap_or(0);
+                let of = |name: &str| found.get(name)?.get(key).copied();
+                let found = of("likes").or(of("liked")).unwrap_or(0);
                 assert!((*acknowledged..=*added).contains(&found), "{key}: {acknowledged} <= {found} <= {added}");
                 all += found;
             }

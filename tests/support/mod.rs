@@ -121,7 +121,12 @@ pub fn state(store: &Store) -> State {
     };
     let inside = |info: plaudit::NamespaceInfo| {
         let inside = match info.contents {
-            Contents::Likes(_) => all_likes(&store.existing_likes(&info.name).unwrap()),
+            Contents::Likes(_) => {
+                let likes = store.existing_likes(&info.name).unwrap();
+                let listed = all_likes(&likes);
+                check_viewers(&likes);
+                listed
+            }
             _ => counters(&info.name),
         };
         (info.name, inside)
@@ -134,11 +139,13 @@ pub fn edge_key(item: &str, viewer: impl std::fmt::Display) -> String {
     format!("{item} <- {viewer}")
 }
 
-/// Every item's count and every like, read in all the ways there are, which must agree. While nothing changes.
-fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
+/// Every item's count and every like, by the pages of the items' likers, which must agree with all edges.
+pub fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
+    let mut edges = BTreeMap::<_, Vec<Liker>>::new();
+    for (item, liker) in likes.edges().map(Result::unwrap) {
+        edges.entry(item).or_default().push(liker);
+    }
     let mut all = BTreeMap::new();
-    let mut by_viewer: BTreeMap<_, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
-    let edges: Vec<(_, Liker)> = likes.edges().collect::<Result<_>>().unwrap();
     for (item, count) in likes.iter().map(Result::unwrap) {
         let mut likers: Vec<Liker> = Vec::new();
         loop {
@@ -148,16 +155,25 @@ fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
                 break;
             }
         }
-        let mut listed: Vec<Liker> = edges.iter().filter(|(of, _)| *of == item).map(|(_, liker)| *liker).collect();
+        let mut listed = edges.remove(&item).unwrap_or_default();
         listed.sort_by_key(|liker| std::cmp::Reverse((liker.time_ms, liker.viewer)));
         assert_eq!((likers.len() as u64, &likers), (count, &listed), "{item:?}");
         let name = item.escape_ascii().to_string();
         for Liker { viewer, time_ms } in likers {
             assert!(likes.has_liked(&item, viewer).unwrap());
             all.insert(edge_key(&name, viewer), time_ms as i64);
-            by_viewer.entry(viewer).or_default().push((time_ms, item.to_vec()));
         }
         all.insert(name, count as i64);
+    }
+    assert!(edges.is_empty(), "likes of items that are not listed: {edges:?}");
+    all
+}
+
+/// Each viewer's list has what the items say. Of a store that was just opened or synced, because lists lag.
+pub fn check_viewers(likes: &Likes) {
+    let mut by_viewer = BTreeMap::<_, Vec<(u64, Vec<u8>)>>::new();
+    for (item, Liker { viewer, time_ms }) in likes.edges().map(Result::unwrap) {
+        by_viewer.entry(viewer).or_default().push((time_ms, item.to_vec()));
     }
     for (viewer, mut items) in by_viewer {
         items.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -165,7 +181,14 @@ fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
         let liked: Vec<_> = liked.into_iter().map(|liked| (liked.time_ms, liked.item.to_vec())).collect();
         assert_eq!(liked, items, "viewer {viewer}");
     }
-    all
+}
+
+/// Takes note of an event that is newer than all before: the viewer likes the item since then, or not any more.
+pub fn note_like(of: &mut BTreeMap<String, i64>, item: &str, viewer: u64, since_ms: Option<u64>) {
+    let edge = edge_key(item, viewer);
+    let before = of.remove(&edge).is_some();
+    since_ms.map(|since_ms| of.insert(edge, since_ms as i64));
+    *of.entry(item.to_owned()).or_default() += i64::from(since_ms.is_some()) - i64::from(before);
 }
 
 /// SplitMix64.
