@@ -6,13 +6,14 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use plaudit::storage::sim::{SimClock, SimDisk, Survival};
-use plaudit::{Driver, Environment, Error, Options, Store};
+use plaudit::{Clock, Driver, Environment, Error, Options, Store};
 
 use super::disk::{Moment, Process};
+use super::likes::{self, Event, UNLIKES, When};
 use super::model::{Expected, difference};
 use super::mutations::Mutation;
 use super::support::{ROOT, Random, State, state};
-use super::workload::{Recording, open};
+use super::workload::{Recording, for_a_look, open};
 
 /// How each moment's disk is cut: the two ends once, the draws several times.
 const CUTS: [Survival; 8] = [
@@ -129,13 +130,13 @@ impl Examiner<'_> {
     /// Recovers a disk, and ends the process then.
     fn recover(&mut self, process: &Process) -> Result<Found, String> {
         self.counts.recoveries += 1;
-        let store = open(process, &SimClock::new(), self.seed, self.options).map_err(|error| error.to_string())?;
+        let (clock, options) = (SimClock::new(), for_a_look(self.options));
+        let store = open(process, &clock, self.seed, &options).map_err(|error| error.to_string())?;
         let report = store.recovery();
         self.counts.incomplete += u64::from(report.dropped_bytes > 0);
         let damaged = report.damaged_generations.iter().map(|(number, _)| *number).collect();
-        let found = Found { state: state(&store), sealed: report.closed_cleanly, damaged };
         process.kill();
-        Ok(found)
+        Ok(Found { state: likes::everything(&store, &clock)?, sealed: report.closed_cleanly, damaged })
     }
 
     fn note(&mut self, digest: Option<u64>, found: &Found) -> bool {
@@ -168,7 +169,7 @@ impl Examiner<'_> {
 
     /// Goes on with a store that was cut, in ways that build on what was recovered, and opens it twice again.
     fn go_on(&mut self, disk: &SimDisk, found: &State) -> Result<(), String> {
-        let mut expected = found.clone();
+        let mut expected = likes::listed(found);
         for life in 0..3 {
             let process = Process::new(disk, None);
             // Another number of shards each time: nothing on the disk depends on it.
@@ -223,7 +224,29 @@ fn go_on_with_changes(store: &Store, expected: &mut State) -> plaudit::Result<()
     for (name, delta) in [("after", 7), ("ns-0", -7)] {
         *expected.entry(name.to_owned()).or_default().entry("key".to_owned()).or_default() += delta;
     }
+    go_on_with_likes(store, expected)?;
     store.sync()
+}
+
+/// A viewer likes two items, and another one is forgotten.
+fn go_on_with_likes(store: &Store, expected: &mut State) -> plaudit::Result<()> {
+    let name = "likes-0";
+    let likes = store.likes_with(name, likes::options(name))?;
+    let (viewer, when) = (likes::viewer(name, 9), When::At(SimClock::new().wall_ms()));
+    let mut batch = store.batch();
+    for item in ["item-1", "after"] {
+        likes::apply(expected, name, item, Event { viewer, liked: true, when });
+        batch.like_at(&likes, item, viewer, SimClock::new().wall_ms());
+    }
+    likes::forget_viewer(expected, name, likes::viewer(name, 1));
+    expected.remove(UNLIKES);
+    for done in [batch.commit().map(drop), likes.forget_viewer(likes::viewer(name, 1)).map(drop)] {
+        match done {
+            Err(Error::NotDriven { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Checks what was found against what must be.

@@ -1,6 +1,8 @@
 //! Power cut at any operation, also inside recovery: every acknowledged change is there exactly once, every batch is
-//! whole or absent, and what was not acknowledged is there once or not at all. And every rule that this rests on is
-//! needed: when one is broken, some disk that a cut leaves is wrong.
+//! whole or absent, and what was not acknowledged is there once or not at all. So are likes and unlikes, removed items
+//! and forgotten viewers: each item's count is that of its likers, each viewer's list says the same, and a remembered
+//! unlike still beats an older like. And every rule that this rests on is needed: when one is broken, some disk that a
+//! cut leaves is wrong.
 //!
 //! A workload runs once, and the disk of every moment is kept. Each moment is cut in eight ways; an image is a disk
 //! that differs from all others of its workload. Each is verified, recovered and compared; the power is cut inside that
@@ -153,13 +155,14 @@ fn take(next: &AtomicUsize) -> Option<(&'static Mutation, usize)> {
 }
 
 /// What the first workloads must have done, so that power is cut in it.
-const MET: [&str; 31] = [
+const MET: [&str; 35] = [
     "1 shards",
     "2 shards",
     "4 shards",
     "Group durability",
     "Immediate durability",
     "Manual durability",
+    "an event that is too old",
     "close",
     "close on a full disk",
     "close without its seal on a full disk",
@@ -177,6 +180,9 @@ const MET: [&str; 31] = [
     "end by PowerCut",
     "end by Rot",
     "forgetting of a viewer",
+    "forgetting of a viewer of many items",
+    "many likes of a viewer",
+    "many likes of an item",
     "open from a snapshot",
     "open from an older snapshot",
     "open of a log with a seal",

@@ -49,6 +49,11 @@ pub fn open(process: &Process, clock: &SimClock, seed: u64, options: &Options) -
     Store::open_in(environment, ROOT, options.clone())
 }
 
+/// The options with which a look into a store changes nothing on its disk.
+pub fn for_a_look(options: &Options) -> Options {
+    Options { durability: Durability::Manual, ..options.clone() }
+}
+
 /// How a life ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -105,6 +110,8 @@ impl Workload {
 
     /// One life: from an open to its end.
     fn live(&mut self) -> Result<(), String> {
+        // So that every unlike so far is older than the short horizon.
+        self.clock.advance(LONG);
         self.process = Process::recorded(&self.disk, self.mutation);
         let end = ENDS[self.random.below(ENDS.len() as u64) as usize];
         if matches!(end, End::Kill | End::PowerCut) {
@@ -134,7 +141,7 @@ impl Workload {
 
     fn open_and_work(&mut self, end: End) -> Result<(), Stop> {
         let store = open(&self.process, &self.clock, self.seed, &self.options)?;
-        let found = state(&store);
+        let found = self.look_into(&state(&store)).map_err(Stop::Wrong)?;
         self.model.expected().check(&found).map_err(Stop::Wrong)?;
         if store.recovery().damaged_generations.is_empty() {
             self.model.damaged(None);
@@ -163,7 +170,10 @@ impl Workload {
         for name in [IDS, CREDIT, DEBIT] {
             self.create(store, name)?;
         }
-        let steps = 6 + self.random.below(14);
+        if self.random.below(2) == 0 {
+            self.create_likes(store, 2 - self.seed % 3)?;
+        }
+        let steps = 8 + self.random.below(18);
         for step in 0..steps {
             if end == End::FailedSync && step == steps / 2 {
                 self.let_a_sync_fail();
@@ -174,11 +184,13 @@ impl Workload {
     }
 
     fn step(&mut self, store: &Store) -> Result<(), Stop> {
-        match self.random.below(25) {
-            17 => self.create_likes(store),
-            18..=22 => self.like(store),
-            23 => self.remove_item(store),
-            24 => self.forget_viewer(store),
+        match self.random.below(26) {
+            17 => self.create_likes(store, self.seed % 2),
+            // In few workloads, because there is more to compare then.
+            18 | 19 if self.seed.is_multiple_of(8) => self.like_many(store),
+            18..=23 => self.like(store),
+            24 => self.remove_item(store),
+            25 => self.forget_viewer(store),
             0 | 1 => {
                 let name = format!("ns-{}", self.random.below(3));
                 self.create(store, &name)
@@ -344,7 +356,8 @@ impl Workload {
     }
 
     fn sync(&mut self, store: &Store) -> Result<(), Stop> {
-        self.acknowledge("sync", || store.sync())
+        self.acknowledge("sync", || store.sync())?;
+        if self.full { Ok(()) } else { self.look_at(store) }
     }
 
     fn compact(&mut self, store: &Store) -> Result<(), Stop> {
