@@ -9,7 +9,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use plaudit::{AtBound, CounterOptions, Error, Result, Store};
+use plaudit::{
+    AtBound, Batch, Contents as Kind, CounterOptions, Counters, Error, LikeOptions, Likes, NamespaceInfo, Result,
+    Store, ViewerIds,
+};
+
+use crate::support::{all_likes, check_viewers};
 
 /// How a damaged store was found. What is not one of these is a failure of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,33 +132,58 @@ pub fn names(error: &Error, path: &Path) -> bool {
     matches!(error, Error::Corrupt { file, what, .. } if file.starts_with(path) && !what.is_empty())
 }
 
-/// Every namespace with its options and its counters.
-pub type Contents = BTreeMap<String, (CounterOptions, BTreeMap<Vec<u8>, i64>)>;
+/// Every namespace with its kind and options, and its counters, or its items and likes.
+pub type Contents = BTreeMap<String, (Kind, BTreeMap<Vec<u8>, i64>)>;
 
 pub fn contents(store: &Store) -> Contents {
-    let inside = |name: &str| {
-        let counters = store.existing_counters(name).unwrap();
-        (counters.options(), counters.iter().map(|entry| entry.unwrap()).map(|(key, n)| (key.to_vec(), n)).collect())
+    let inside = |info: &NamespaceInfo| {
+        let inside = match info.contents {
+            Kind::Likes(_) => likes(&store.existing_likes(&info.name).unwrap()),
+            _ => {
+                let counters = store.existing_counters(&info.name).unwrap();
+                counters.iter().map(|entry| entry.unwrap()).map(|(key, n)| (key.to_vec(), n)).collect()
+            }
+        };
+        (info.contents, inside)
     };
-    store.namespaces().iter().map(|info| (info.name.clone(), inside(&info.name))).collect()
+    store.namespaces().iter().map(|info| (info.name.clone(), inside(info))).collect()
 }
 
-/// Whether a store holds exactly this. Every counter is looked up, and the lengths leave no room for another.
+fn likes(likes: &Likes) -> BTreeMap<Vec<u8>, i64> {
+    all_likes(likes).into_iter().map(|(name, value)| (name.into_bytes(), value)).collect()
+}
+
+/// Whether a store holds exactly this. Every counter is looked up, and the lengths leave no room for another; likes
+/// are compared from both sides.
 pub fn holds(store: &Store, expected: &Contents) -> Result<bool> {
-    if store.namespaces().len() != expected.len() {
+    let infos = store.namespaces();
+    if infos.len() != expected.len() {
         return Ok(false);
     }
-    for (name, (options, all)) in expected {
-        let counters = store.existing_counters(name)?;
-        let mut same = counters.options() == *options && counters.len()? == all.len();
-        for (key, value) in all {
-            same = same && counters.get(key)? == *value && counters.contains(key)?;
-        }
+    for info in infos {
+        let Some((kind, all)) = expected.get(&info.name) else { return Ok(false) };
+        let same = *kind == info.contents
+            && match kind {
+                Kind::Likes(_) => {
+                    let found = store.existing_likes(&info.name)?;
+                    check_viewers(&found);
+                    likes(&found) == *all
+                }
+                _ => holds_counters(&store.existing_counters(&info.name)?, all)?,
+            };
         if !same {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn holds_counters(counters: &Counters, all: &BTreeMap<Vec<u8>, i64>) -> Result<bool> {
+    let mut same = counters.len()? == all.len();
+    for (key, value) in all {
+        same = same && counters.get(key)? == *value && counters.contains(key)?;
+    }
+    Ok(same)
 }
 
 /// Fills a store with two snapshots and several segments.
@@ -168,19 +198,26 @@ pub fn fill_but_last(store: &Store) {
     let options = CounterOptions { min: -1_000, max: 1_000, at_bound: AtBound::Clamp };
     let likes = store.counters("likes").unwrap();
     let bounded = store.counters_with("bounded", options).unwrap();
+    let wide = LikeOptions { viewers: ViewerIds::U128, ..LikeOptions::default() };
+    let (liked, by_uuid) = (store.likes("liked").unwrap(), store.likes_with("by uuid", wide).unwrap());
     for round in 0..12_i64 {
         let dropped = store.counters("dropped").unwrap();
         for n in 0..8_i64 {
-            likes.add(format!("{n:->140}"), round * n - 9).unwrap();
+            likes.add(format!("{n:->100}"), round * n - 9).unwrap();
             let mut batch = store.batch();
             batch.add(&bounded, format!("b-{n}"), 300 * (n - 4)).set(&likes, [0xff, n as u8], i64::MIN + round + n);
             batch.add(&dropped, format!("d-{n}"), 1).remove(&likes, format!("gone-{}", n - 1));
             batch.set(&likes, format!("gone-{n}"), i64::MAX);
+            if round % 2 == 1 {
+                like(&mut batch, &liked, &by_uuid, round as u64, n as u64);
+            }
             batch.commit().unwrap();
             if n % 3 == 0 {
                 store.sync().unwrap();
             }
         }
+        liked.forget_viewer(3_u64).unwrap();
+        by_uuid.remove_item("v-1").unwrap();
         likes.add("k".repeat(1_024), round).unwrap();
         store.sync().unwrap();
         if round % 2 == 0 {
@@ -192,9 +229,22 @@ pub fn fill_but_last(store: &Store) {
     }
 }
 
+/// Some of the likes are repeated, some come late, and some are taken back.
+fn like(batch: &mut Batch, liked: &Likes, by_uuid: &Likes, round: u64, n: u64) {
+    let (item, viewer) = (format!("v-{}", n % 3), (round + n) % 5);
+    match n % 4 {
+        0 => batch.unlike_at(liked, &item, viewer, round),
+        1 => batch.like_at(by_uuid, &item, u128::MAX - u128::from(viewer), 20 - round),
+        _ => batch.like_at(liked, &item, viewer, round),
+    };
+}
+
 /// Changes of one more frame, of several sectors.
 pub fn change(store: &Store) {
     let likes = store.existing_counters("likes").unwrap();
     (0..9).for_each(|n| drop(likes.add(format!("{n:+>140}"), 1).unwrap()));
     drop(likes.set("a new one".repeat(20), -7).unwrap());
+    let liked = store.existing_likes("liked").unwrap();
+    drop(liked.like_at("v-1", 77_u64, 100).unwrap());
+    drop(liked.unlike_at("v-2", 4_u64, 100).unwrap());
 }
