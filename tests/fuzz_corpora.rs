@@ -190,7 +190,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         .to_vec(),
         _ => {
             let mut random = Random(1);
-            (1..9).map(|n| (0..n * 80).map(|_| (random.word() >> (8 * random.below(8))) as u8).collect()).collect()
+            let mut bytes = |n: u64, long: bool| -> Vec<u8> {
+                let byte = |random: &mut Random| (random.word() >> (8 * random.below(8))) as u8;
+                // An even byte may be where a list ends.
+                let odd = |random: &mut Random| if long && random.below(9) > 0 { 1 } else { 0 };
+                (0..n).map(|_| byte(&mut random) | odd(&mut random)).collect()
+            };
+            let short: Vec<_> = (1..9).map(|n| bytes(n * 80, false)).collect();
+            short.into_iter().chain((1..13).map(|n| bytes(n * 70, true))).collect()
         }
     }
 }

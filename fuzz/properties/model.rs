@@ -1,11 +1,13 @@
 //! What a store has in memory and may have on disk, as plain maps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use plaudit::{AtBound, CounterOptions, Store};
+use plaudit::{AtBound, CounterOptions, LikeOptions, MAX_TIME_MS, Store, Viewer, ViewerIds};
 
-/// How many namespaces and keys there are to choose from.
-pub(crate) const NAMESPACES: u8 = 4;
+/// How many namespaces and keys there are to choose from. Those from the fifth on are of likes.
+pub(crate) const NAMESPACES: u8 = 6;
+pub(crate) const LIKES: u8 = 4;
 pub(crate) const KEYS: u8 = 12;
 
 pub(crate) fn name(namespace: u8) -> String {
@@ -27,17 +29,45 @@ pub(crate) fn bounds(namespace: u8) -> CounterOptions {
     }
 }
 
+/// Of a horizon that forgets no unlike.
+pub(crate) fn like_options(namespace: u8) -> LikeOptions {
+    let viewers = if namespace == LIKES { ViewerIds::U64 } else { ViewerIds::U128 };
+    LikeOptions { viewers, horizon: Duration::from_millis(MAX_TIME_MS) }
+}
+
+pub(crate) fn viewer(namespace: u8, number: u8) -> Viewer {
+    if namespace == LIKES { Viewer::from(u64::from(number)) } else { Viewer::from(u128::MAX - u128::from(number)) }
+}
+
 /// The namespaces that exist. One that is created again is another one, and has another number.
 pub(crate) type Names = HashMap<u8, u32>;
 
-/// Values by the namespace's number and the key.
+/// Values by the namespace's number and the key; of items too.
 pub(crate) type Counts = HashMap<(u32, u8), i64>;
 
-/// What was found in a store, by namespace and key.
+/// What is known of a viewer and an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edge {
+    pub(crate) time_ms: u64,
+    pub(crate) liked: bool,
+}
+
+/// Everything but the names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) counts: Counts,
+    /// By the namespace's number, the item and the viewer.
+    pub(crate) edges: BTreeMap<(u32, u8, u8), Edge>,
+}
+
+/// What was found in a store, by namespace and key, and by namespace, item and viewer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) namespaces: Vec<u8>,
     pub(crate) counts: HashMap<(u8, u8), i64>,
+    pub(crate) likes: BTreeMap<(u8, u8, u8), u64>,
+    /// Only of a store that was just opened; see [`Found::listed`].
+    pub(crate) unlikes: BTreeMap<(u8, u8, u8), u64>,
 }
 
 impl Found {
@@ -47,8 +77,12 @@ impl Found {
         for info in store.namespaces() {
             let namespace = (0..NAMESPACES).find(|&namespace| name(namespace) == info.name);
             let namespace = namespace.unwrap_or_else(|| panic!("nobody created {:?}", info.name));
-            assert_eq!(info.contents, plaudit::Contents::Counters(bounds(namespace)));
             found.namespaces.push(namespace);
+            if namespace >= LIKES {
+                super::likes::find(&store.existing_likes(&info.name)?, namespace, &mut found)?;
+                continue;
+            }
+            assert_eq!(info.contents, plaudit::Contents::Counters(bounds(namespace)));
             for counter in &store.existing_counters(&info.name)? {
                 let (bytes, value) = counter?;
                 let number = (0..KEYS).find(|&number| key(number) == bytes);
@@ -60,19 +94,30 @@ impl Found {
         Ok(found)
     }
 
-    fn at(names: &Names, counts: &Counts) -> Self {
+    /// Without what a running store does not show.
+    pub(crate) fn listed(mut self) -> Self {
+        self.unlikes.clear();
+        self
+    }
+
+    fn at(names: &Names, contents: &Contents) -> Self {
         let mut namespaces: Vec<u8> = names.keys().copied().collect();
         namespaces.sort_unstable();
         let named = |id: u32| names.iter().find_map(|(&namespace, &of)| (of == id).then_some(namespace));
-        let counts = counts.iter().filter_map(|(&(id, key), &value)| Some(((named(id)?, key), value))).collect();
-        Self { namespaces, counts }
+        let counts = contents.counts.iter();
+        let counts = counts.filter_map(|(&(id, key), &value)| Some(((named(id)?, key), value))).collect();
+        let edges = |liked: bool| {
+            let edges = contents.edges.iter().filter(move |(_, edge)| edge.liked == liked);
+            edges.filter_map(|(&(id, item, by), edge)| Some(((named(id)?, item, by), edge.time_ms))).collect()
+        };
+        Self { likes: edges(true), unlikes: edges(false), namespaces, counts }
     }
 }
 
-/// The counts at a moment, and the epoch that makes them durable, where it is known.
+/// The contents at a moment, and the epoch that makes them durable, where it is known.
 #[derive(Debug)]
 struct Moment {
-    counts: Counts,
+    contents: Contents,
     epoch: Option<u64>,
 }
 
@@ -81,7 +126,7 @@ struct Moment {
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) names: Names,
-    pub(crate) counts: Counts,
+    pub(crate) contents: Contents,
     /// What the disk may have, from what it must have on; never empty.
     moments: Vec<Moment>,
     possible_names: Vec<Names>,
@@ -90,9 +135,9 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new() -> Self {
-        let (names, counts) = (Names::new(), Counts::new());
-        let moments = vec![Moment { counts: counts.clone(), epoch: None }];
-        Self { possible_names: vec![names.clone()], names, counts, moments, next_id: 0 }
+        let (names, contents) = (Names::new(), Contents::default());
+        let moments = vec![Moment { contents: contents.clone(), epoch: None }];
+        Self { possible_names: vec![names.clone()], names, contents, moments, next_id: 0 }
     }
 
     /// The store has this and nothing else, in memory and durably.
@@ -100,25 +145,31 @@ impl Model {
         self.names = found.namespaces.iter().zip(0..).map(|(&namespace, id)| (namespace, id)).collect();
         self.next_id = self.names.len() as u32;
         let id = |namespace: &u8| self.names[namespace];
-        self.counts = found.counts.iter().map(|((namespace, key), &value)| ((id(namespace), *key), value)).collect();
+        let counts = found.counts.iter().map(|((namespace, key), &value)| ((id(namespace), *key), value)).collect();
+        let edges = |edges: &BTreeMap<(u8, u8, u8), u64>, liked| -> Vec<_> {
+            let edge = |(&(namespace, item, by), &time_ms)| ((id(&namespace), item, by), Edge { time_ms, liked });
+            edges.iter().map(edge).collect()
+        };
+        let edges = edges(&found.likes, true).into_iter().chain(edges(&found.unlikes, false)).collect();
+        self.contents = Contents { counts, edges };
         self.possible_names = vec![self.names.clone()];
         self.all_durable();
     }
 
     pub(crate) fn in_memory(&self) -> Found {
-        Found::at(&self.names, &self.counts)
+        Found::at(&self.names, &self.contents)
     }
 
     pub(crate) fn may_be_on_disk(&self, found: &Found) -> bool {
         self.possible_names
             .iter()
-            .any(|names| self.moments.iter().any(|moment| Found::at(names, &moment.counts) == *found))
+            .any(|names| self.moments.iter().any(|moment| Found::at(names, &moment.contents) == *found))
     }
 
-    /// The counts are now these, and the disk may have them.
-    pub(crate) fn changed(&mut self, counts: Counts, epoch: Option<u64>) {
-        self.moments.push(Moment { counts: counts.clone(), epoch });
-        self.counts = counts;
+    /// The contents are now these, and the disk may have them.
+    pub(crate) fn changed(&mut self, contents: Contents, epoch: Option<u64>) {
+        self.moments.push(Moment { contents: contents.clone(), epoch });
+        self.contents = contents;
     }
 
     /// Every change up to this epoch was acknowledged.
@@ -136,7 +187,7 @@ impl Model {
 
     /// Every change was acknowledged.
     pub(crate) fn all_durable(&mut self) {
-        self.moments = vec![Moment { counts: self.counts.clone(), epoch: None }];
+        self.moments = vec![Moment { contents: self.contents.clone(), epoch: None }];
     }
 
     /// The names with a namespace more.

@@ -1,6 +1,7 @@
-//! Any sequence of operations, with failing calls, a full disk and power cuts, against a plain map: every acknowledged
+//! Any sequence of operations, with failing calls, a full disk and power cuts, against plain maps: every acknowledged
 //! change is there exactly once, every batch is whole or absent, and what fails is said to have failed.
 
+mod likes;
 mod model;
 
 use std::io::ErrorKind;
@@ -11,7 +12,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk, Survival};
 use plaudit::{AtBound, Driver, Durability, Environment, Error, Options, SnapshotHome, Stepped, Store};
 
-use model::{Counts, Found, KEYS, Model, NAMESPACES, bounds, key, name};
+use likes::Event;
+use model::{Contents, Counts, Found, KEYS, LIKES, Model, NAMESPACES, bounds, key, like_options, name};
 
 const ROOT: &str = "/srv/store";
 const MAX_STEPS: usize = 80;
@@ -49,6 +51,10 @@ enum Step {
     Fail { call: Call, skip: u8, times: u8, kind: Kind },
     Fill { room: u16 },
     Heal,
+    Like(Event),
+    LikeInBatch { events: Vec<Event>, counted: u8 },
+    RemoveItem(Event),
+    ForgetViewer(Event),
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -180,6 +186,10 @@ impl Run {
             }
             Step::Commit => self.commit(),
             Step::Compact => self.compact(),
+            Step::Like(event) => self.like(*event),
+            Step::LikeInBatch { events, counted } => self.like_in_batch(events, *counted),
+            Step::RemoveItem(event) => self.remove_item(*event),
+            Step::ForgetViewer(event) => self.forget_viewer(*event),
         }
     }
 
@@ -207,8 +217,9 @@ impl Run {
         };
         match Store::open_in(environment(), ROOT, self.options.clone()) {
             Ok(store) => {
-                let found =
+                let mut found =
                     Found::of(&store).unwrap_or_else(|error| panic!("a store that was opened reads: {error:?}"));
+                found.unlikes = self.remembered(&found);
                 assert!(self.model.may_be_on_disk(&found), "found {found:?}, expected {:?}", self.model);
                 self.model.restart(&found);
                 self.store = Some(store);
@@ -245,7 +256,7 @@ impl Run {
 
     fn check_memory(&self) {
         if let Some(Ok(found)) = self.store.as_ref().map(Found::of) {
-            assert_eq!(found, self.model.in_memory());
+            assert_eq!(found, self.model.in_memory().listed());
         }
     }
 
@@ -298,7 +309,11 @@ impl Run {
     }
 
     fn create(&mut self, namespace: u8) {
-        let created = self.store().counters_with(&name(namespace), bounds(namespace)).map(drop);
+        let created = if namespace < LIKES {
+            self.store().counters_with(&name(namespace), bounds(namespace)).map(drop)
+        } else {
+            self.store().likes_with(&name(namespace), like_options(namespace)).map(drop)
+        };
         if self.model.names.contains_key(&namespace) {
             assert!(created.is_ok(), "{created:?}");
             return;
@@ -329,9 +344,12 @@ impl Run {
 
     fn change(&mut self, namespace: u8, Change { key: number, what }: Change) {
         let Some(&id) = self.model.names.get(&namespace) else { return };
+        if namespace >= LIKES {
+            return likes::check_kind(&self.store(), namespace);
+        }
         let number = number % KEYS;
-        let mut counts = self.model.counts.clone();
-        let expected = apply(&mut counts, id, namespace, number, what);
+        let mut contents = self.model.contents.clone();
+        let expected = apply(&mut contents.counts, id, namespace, number, what);
         let store = self.store();
         let counters = store.existing_counters(&name(namespace)).unwrap_or_else(|error| panic!("{error:?}"));
         let result = match what {
@@ -349,15 +367,15 @@ impl Run {
             assert_eq!(Some(receipt.value()), expected, "{what:?}");
             receipt.epoch()
         });
-        self.applied(result, expected.is_some(), counts);
+        self.applied(result, expected.is_some(), contents);
     }
 
     fn batch(&mut self, changes: &[(u8, Change)]) {
         let store = self.store();
         let mut batch = store.batch();
-        let (mut counts, mut is_accepted) = (self.model.counts.clone(), true);
+        let (mut contents, mut is_accepted) = (self.model.contents.clone(), true);
         for &(namespace, Change { key: number, what }) in changes.iter().take(12) {
-            let (namespace, number) = (namespace % NAMESPACES, number % KEYS);
+            let (namespace, number) = (namespace % LIKES, number % KEYS);
             let Some(&id) = self.model.names.get(&namespace) else { continue };
             let counters = store.existing_counters(&name(namespace)).unwrap_or_else(|error| panic!("{error:?}"));
             match what {
@@ -367,20 +385,20 @@ impl Run {
                 What::Remove => batch.remove(&counters, key(number)),
                 What::CompareAndSet { .. } => continue,
             };
-            is_accepted &= apply(&mut counts, id, namespace, number, what).is_some();
+            is_accepted &= apply(&mut contents.counts, id, namespace, number, what).is_some();
         }
         let result = batch.commit().map(|receipt| receipt.epoch());
-        self.applied(result, is_accepted, counts);
+        self.applied(result, is_accepted, contents);
     }
 
     /// Takes note of a change: applied, refused by its bounds, or left open by a failure.
-    fn applied(&mut self, result: Result<u64, Error>, is_accepted: bool, counts: Counts) {
+    fn applied(&mut self, result: Result<u64, Error>, is_accepted: bool, contents: Contents) {
         let is_immediate = self.options.durability == Durability::Immediate;
         match result {
             Ok(epoch) => {
                 assert!(is_accepted, "a change that leaves the bounds is refused");
-                if counts != self.model.counts {
-                    self.model.changed(counts, Some(epoch));
+                if contents != self.model.contents {
+                    self.model.changed(contents, Some(epoch));
                 }
                 if is_immediate {
                     assert!(self.store().durable_epoch() >= epoch, "an immediate change is durable");
@@ -392,14 +410,14 @@ impl Run {
             // Nobody has committed it yet.
             Err(Error::NotDriven { epoch }) => {
                 assert!(is_immediate && is_accepted);
-                if counts != self.model.counts {
-                    self.model.changed(counts, Some(epoch));
+                if contents != self.model.contents {
+                    self.model.changed(contents, Some(epoch));
                 }
             }
             // It stays in memory, and it is open whether the disk has it.
             Err(error) => {
                 assert!(is_immediate && is_accepted, "{error:?}");
-                self.model.changed(counts, None);
+                self.model.changed(contents, None);
                 self.succeeded::<()>(Err(error));
             }
         }
