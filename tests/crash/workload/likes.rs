@@ -98,13 +98,15 @@ impl Workload {
 
     pub(super) fn like(&mut self, store: &Store) -> Result<(), Stop> {
         let Some((name, likes)) = self.pick_likes(store)? else { return Ok(()) };
+        let mut noted = false;
         for _ in 0..1 + self.random.below(3) {
-            self.like_one(&name, &likes)?;
+            noted |= self.like_one(&name, &likes)?;
         }
-        self.like_too_late(store, &likes)
+        if noted { self.like_too_late(store, &likes) } else { Ok(()) }
     }
 
-    fn like_one(&mut self, name: &str, likes: &Likes) -> Result<(), Stop> {
+    /// Whether anything is different then.
+    fn like_one(&mut self, name: &str, likes: &Likes) -> Result<bool, Stop> {
         let item = self.item();
         let event = self.event(name, &item);
         let Done { count, delta, noted } = likes::apply(&mut self.model.now, name, &item, event);
@@ -116,10 +118,10 @@ impl Workload {
             (true, When::At(time_ms)) => likes.like_at(&item, viewer, time_ms),
             (false, When::At(time_ms)) => likes.unlike_at(&item, viewer, time_ms),
         });
-        self.end_like(changed, count, delta, noted)
+        self.end_like(changed, count, delta, noted).map(|()| noted)
     }
 
-    /// An event from before the horizon changes nothing. The call before has told the namespace what time it is.
+    /// An event from before the horizon changes nothing. An event before has told the namespace what time it is.
     fn like_too_late(&mut self, store: &Store, likes: &Likes) -> Result<(), Stop> {
         let (item, viewer) = (self.item(), self.viewer(likes.name()));
         let late = if self.random.below(2) == 0 {
