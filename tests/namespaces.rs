@@ -182,7 +182,8 @@ fn many_come_and_go() {
 #[test]
 fn one_that_could_not_be_created_leaves_nothing_to_the_next() {
     let wide = LikeOptions { viewers: ViewerIds::U128, ..LikeOptions::default() };
-    let create: [(&str, fn(&Store, LikeOptions) -> plaudit::Result<()>); 3] = [
+    type Create = fn(&Store, LikeOptions) -> plaudit::Result<()>;
+    let create: [(&str, Create); 3] = [
         ("counters", |store, _| store.counters("counters").map(drop)),
         ("narrow", |store, _| store.likes("narrow").map(drop)),
         ("wide", |store, wide| store.likes_with("wide", wide).map(drop)),
