@@ -159,12 +159,14 @@ impl Run {
         let Some(&id) = self.model.names.get(&event.namespace()) else { return };
         let (mut contents, forgotten) = (self.model.contents.clone(), event.viewer % VIEWERS);
         let mut likes = 0;
-        for ((_, item, _), edge) in
-            contents.edges.extract_if(.., |(of, _, viewer), _| (*of, *viewer) == (id, forgotten))
-        {
-            likes += i64::from(edge.liked);
-            *contents.counts.entry((id, item)).or_default() -= i64::from(edge.liked);
-        }
+        contents.edges.retain(|&(of, item, viewer), edge| {
+            let is_kept = (of, viewer) != (id, forgotten);
+            if !is_kept {
+                likes += i64::from(edge.liked);
+                *contents.counts.entry((id, item)).or_default() -= i64::from(edge.liked);
+            }
+            is_kept
+        });
         let result = self.likes(event.namespace()).forget_viewer(event.viewer()).map(|receipt| {
             assert_eq!(receipt.previous(), likes);
             receipt.epoch()
