@@ -17,6 +17,12 @@ const ROUNDS: usize = 5;
 /// What is asked at every size.
 const LOADS: [Skew; 2] = [Skew::Zipf, Skew::Uniform];
 
+/// A cell, and its figure.
+type Shown = (String, f64);
+
+/// What to show of a peer's results, its number, and a size's.
+type Show<'a> = &'a dyn Fn(&[Found], usize, usize) -> Option<Shown>;
+
 /// One size of one peer.
 struct Found {
     keys: u64,
@@ -85,24 +91,17 @@ fn ask_at(keys: u64, entries: &[Entry], found: &mut [Vec<Found>]) {
     plaudit.check();
 }
 
-/// A table and a plot; `shown` is a cell and a figure, of a peer's results, its number, and the size's.
-fn add(
-    section: &mut Section,
-    title: &str,
-    sizes: &[u64],
-    entries: &[Entry],
-    found: &[Vec<Found>],
-    shown: &dyn Fn(&[Found], usize, usize) -> Option<(String, f64)>,
-) {
+/// A table and a plot.
+fn add(section: &mut Section, title: &str, sizes: &[u64], entries: &[Entry], found: &[Vec<Found>], shown: Show<'_>) {
     let heads: Vec<String> = sizes.iter().map(|size| format!("{size} keys")).collect();
     let head: Vec<&str> = ["peer"].into_iter().chain(heads.iter().map(String::as_str)).collect();
     let mut table = Table::new(title, &head);
     let mut lines = Vec::new();
     for ((entry, found), number) in entries.iter().zip(found).zip(0..) {
-        let cells: Vec<Option<(String, f64)>> = (0..sizes.len()).map(|at| shown(found, number, at)).collect();
-        let text = |cell: &Option<(String, f64)>| cell.as_ref().map_or_else(|| "—".to_owned(), |cell| cell.0.clone());
+        let cells: Vec<Option<Shown>> = (0..sizes.len()).map(|at| shown(found, number, at)).collect();
+        let text = |cell: &Option<Shown>| cell.as_ref().map_or_else(|| "—".to_owned(), |cell| cell.0.clone());
         table.row([entry.name.clone()].into_iter().chain(cells.iter().map(text)).collect());
-        let point = |(size, cell): (&u64, &Option<(String, f64)>)| Some((*size as f64, cell.as_ref()?.1));
+        let point = |(size, cell): (&u64, &Option<Shown>)| Some((*size as f64, cell.as_ref()?.1));
         lines.push((entry.name.clone(), sizes.iter().zip(&cells).filter_map(point).collect()));
     }
     section.tables.push(table);

@@ -93,8 +93,8 @@ impl Stream {
             for events in &self.threads {
                 let events = &events[range.clone()];
                 scope.spawn(move || {
-                    let mut hand = liking.hand(batch);
-                    events.chunks(CHUNK).for_each(|chunk| hand(chunk));
+                    let hand = liking.hand(batch);
+                    events.chunks(CHUNK).for_each(hand);
                 });
             }
         });
