@@ -38,7 +38,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// plaudit is the same colour everywhere.
 fn color(name: &str, number: usize) -> RGBColor {
     const PLAUDIT: RGBColor = RGBColor(214, 39, 40);
-    const OTHERS: [RGBColor; 9] = [
+    const OTHERS: [RGBColor; 11] = [
         RGBColor(31, 119, 180),
         RGBColor(44, 160, 44),
         RGBColor(148, 103, 189),
@@ -48,6 +48,8 @@ fn color(name: &str, number: usize) -> RGBColor {
         RGBColor(227, 119, 194),
         RGBColor(127, 127, 127),
         RGBColor(188, 189, 34),
+        RGBColor(0, 0, 0),
+        RGBColor(174, 199, 232),
     ];
     if name.starts_with("plaudit") { PLAUDIT } else { OTHERS[number % OTHERS.len()] }
 }
@@ -97,16 +99,29 @@ fn draw_lines(area: &Area<'_>, title: &str, (x, y): (&str, &str), lines: &[(Stri
     let mut mesh = chart.configure_mesh();
     mesh.x_desc(x).y_desc(y).x_label_formatter(&label).y_label_formatter(&label);
     mesh.light_line_style(WHITE).draw().expect("a plot can be drawn");
+    let mut peers: Vec<&str> = Vec::new();
     for ((name, points), number) in lines.iter().zip(0..) {
-        let color = color(name, number);
+        let (peer, is_second_way) = name
+            .strip_suffix(" a call")
+            .map_or((&name[..], false), |name| (name.rsplit_once(',').map_or(name, |(peer, _)| peer), true));
+        if !peers.contains(&peer) {
+            peers.push(peer);
+        }
+        let color = color(name, peers.len() - 1);
         let width = if name.starts_with("plaudit") { 3 } else { 2 };
         let style = color.stroke_width(width);
         chart.draw_series(LineSeries::new(points.iter().copied(), style)).expect("a plot can be drawn");
-        let dots = points.iter().map(|point| Circle::new(*point, width + 1, color.filled()));
+        // A peer in its second way has the same colour, and hollow dots.
+        let fill = if is_second_way { WHITE.filled() } else { color.filled() };
+        let dots = points.iter().flat_map(|point| {
+            [Circle::new(*point, width + 1, fill), Circle::new(*point, width + 1, color.stroke_width(1))]
+        });
         chart.draw_series(dots).expect("a plot can be drawn");
-        let at = 60 + number as i32 * 24;
+        let at = 60 + number * 24;
         let line = PathElement::new(vec![(0, at + 7), (22, at + 7)], style);
         legend.draw(&line).expect("a plot can be drawn");
+        let dot = Circle::new((11, at + 7), width + 1, fill);
+        legend.draw(&dot).expect("a plot can be drawn");
         let text = Text::new(name.clone(), (28, at), (FONT, 14).into_font());
         legend.draw(&text).expect("a plot can be drawn");
     }
