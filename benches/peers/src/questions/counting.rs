@@ -1,0 +1,71 @@
+//! How fast is "add 1", when no call waits for the disk?
+
+use std::time::Duration;
+
+use super::{Entry, entries};
+use crate::load::Skew;
+use crate::measure::{Load, Opened, Work, compare, plaudit};
+use crate::peer::Sync;
+use crate::report::{Results, Section, compared_plot, compared_table};
+use crate::{peers, scale};
+
+const SIZES: [u64; 2] = [1_000_000, 10_000_000];
+const THREADS: [usize; 4] = [1, 2, 4, 16];
+const SLICE: Duration = Duration::from_millis(250);
+const ROUNDS: usize = 7;
+
+pub(crate) fn ask() -> Section {
+    let mut section = Section {
+        title: "Counting",
+        method: format!(
+            "\"Add 1\" to counters with keys of 16 bytes that all exist, no call waiting for the disk. plaudit has its \
+             defaults, so that everything is on disk within 5 ms and a sync; each peer its fastest mode, which promises \
+             less (see the settings). plaudit and one peer at a time are open, and take turns: a slice of {SLICE:?} \
+             each as a warm-up, then {ROUNDS} rounds of a slice each. After each slice, and not in its time, all is \
+             synced. Cells: the peer's median rate; **how many times plaudit's rate in the same round is that**, the \
+             median (and the range). The sum of all counters is checked at the end."
+        ),
+        tables: Vec::new(),
+        plots: Vec::new(),
+    };
+    for size in SIZES {
+        let keys = scale::count(size, 1_000);
+        let mut plaudit = plaudit(Sync::Relaxed, keys);
+        let loads = [Skew::Uniform, Skew::Zipf].map(|skew| (skew, Load::new(skew, keys)));
+        let able = entries().into_iter().filter(|entry| entry.peer.max_keys() >= keys).collect();
+        ask_of(&mut section, &mut plaudit, able, &loads, keys);
+    }
+    let mut hot = entries();
+    hot.insert(0, Entry::new(&peers::ATOMIC, 1));
+    ask_of(&mut section, &mut plaudit(Sync::Relaxed, 1), hot, &[(Skew::Hot, Load::new(Skew::Hot, 1))], 1);
+    section
+}
+
+/// Every peer is filled once, and then does all the loads.
+fn ask_of(section: &mut Section, plaudit: &mut Opened, entries: Vec<Entry>, loads: &[(Skew, Load)], keys: u64) {
+    // For each load, each peer's results by number of threads.
+    let mut results: Vec<Results> = loads.iter().map(|_| Vec::new()).collect();
+    for Entry { peer, batch, name } in entries {
+        let mut opened = Opened::filled(peer, Sync::Relaxed, keys);
+        for ((skew, load), results) in loads.iter().zip(&mut results) {
+            println!("  {name}, {}, {keys} keys", skew.name());
+            let of_threads = |threads| {
+                let work = Work::new(load, threads, 1, scale::time(SLICE));
+                compare(plaudit, &mut opened, &work, batch, scale::rounds(ROUNDS))
+            };
+            results.push((name.clone(), THREADS.map(of_threads).into()));
+        }
+        opened.check();
+    }
+    plaudit.check();
+    let columns = THREADS.map(|threads| format!("{threads} thread{}", if threads == 1 { "" } else { "s" }));
+    for ((skew, _), results) in loads.iter().zip(&results) {
+        let title = match skew {
+            Skew::Hot => skew.name().to_owned(),
+            _ => format!("{}, {keys} keys", skew.name()),
+        };
+        section.tables.push(compared_table(&title, &columns, results));
+        let title = format!("Counting: {title}");
+        section.plots.push(compared_plot(&title, "threads", "increments per second", &THREADS, results));
+    }
+}
