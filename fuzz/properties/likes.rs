@@ -159,12 +159,15 @@ impl Run {
         let Some(&id) = self.model.names.get(&event.namespace()) else { return };
         let (mut contents, forgotten) = (self.model.contents.clone(), event.viewer % VIEWERS);
         let mut likes = 0;
-        for ((_, item, _), edge) in
-            contents.edges.extract_if(.., |(of, _, viewer), _| (*of, *viewer) == (id, forgotten))
-        {
-            likes += i64::from(edge.liked);
-            *contents.counts.entry((id, item)).or_default() -= i64::from(edge.liked);
-        }
+        let Contents { counts, edges } = &mut contents;
+        edges.retain(|&(of, item, viewer), edge| {
+            let is_forgotten = (of, viewer) == (id, forgotten);
+            if is_forgotten && edge.liked {
+                likes += 1;
+                *counts.entry((id, item)).or_default() -= 1;
+            }
+            !is_forgotten
+        });
         let result = self.likes(event.namespace()).forget_viewer(event.viewer()).map(|receipt| {
             assert_eq!(receipt.previous(), likes);
             receipt.epoch()
