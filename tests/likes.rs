@@ -12,7 +12,7 @@ use plaudit::storage::sim::Survival;
 use plaudit::{
     Clock, Contents, Delivery, Error, LikeOptions, LikedItem, Liker, Likes, MAX_TIME_MS, Store, Viewer, ViewerIds,
 };
-use support::{World, step_until_quiet};
+use support::{World, all_likers, step_until_quiet};
 
 /// The store after a power cut that kept what was synced, and nothing else.
 fn crash(world: &World) -> Store {
@@ -25,18 +25,6 @@ fn names(liked: &[LikedItem]) -> Vec<&str> {
 
 fn viewers(likers: &[Liker]) -> Vec<u64> {
     likers.iter().map(|liker| liker.viewer.as_u64().unwrap()).collect()
-}
-
-/// All pages of a list.
-fn all_likers(likes: &Likes, item: &str, page: usize) -> Vec<Liker> {
-    let mut all: Vec<Liker> = Vec::new();
-    loop {
-        let found = likes.likers(item, all.last(), page).unwrap();
-        all.extend(&found);
-        if found.len() < page {
-            return all;
-        }
-    }
 }
 
 #[test]
@@ -457,7 +445,7 @@ fn a_queue_that_is_replayed_shuffled_and_twice_ends_in_the_same() {
             if liked { videos.like_at(item, viewer, time_ms) } else { videos.unlike_at(item, viewer, time_ms) }
                 .unwrap();
         }
-        (0..20).map(|item: u64| all_likers(&videos, &item.to_string(), 100)).collect::<Vec<_>>()
+        (0..20).map(|item: u64| all_likers(&videos, item.to_string(), 100)).collect::<Vec<_>>()
     };
     let expected = run(&events);
     let mut shuffled = [&events[..], &events[..]].concat();

@@ -159,14 +159,13 @@ impl Run {
         let Some(&id) = self.model.names.get(&event.namespace()) else { return };
         let (mut contents, forgotten) = (self.model.contents.clone(), event.viewer % VIEWERS);
         let mut likes = 0;
-        let Contents { counts, edges } = &mut contents;
-        edges.retain(|&(of, item, viewer), edge| {
-            let is_forgotten = (of, viewer) == (id, forgotten);
-            if is_forgotten && edge.liked {
-                likes += 1;
-                *counts.entry((id, item)).or_default() -= 1;
+        contents.edges.retain(|&(of, item, viewer), edge| {
+            let is_kept = (of, viewer) != (id, forgotten);
+            if !is_kept {
+                likes += i64::from(edge.liked);
+                *contents.counts.entry((id, item)).or_default() -= i64::from(edge.liked);
             }
-            !is_forgotten
+            is_kept
         });
         let result = self.likes(event.namespace()).forget_viewer(event.viewer()).map(|receipt| {
             assert_eq!(receipt.previous(), likes);

@@ -12,7 +12,7 @@ use plaudit::{
     Viewer, ViewerIds,
 };
 
-use crate::support::{ROOT, World, options};
+use crate::support::{ROOT, World, all_likers, options};
 
 /// Likes that come in a batch.
 const AT_ONCE: u64 = 10_000;
@@ -151,24 +151,13 @@ fn an_item_of_300_000_likers_is_removed_at_once_while_others_like_and_list() {
     });
     store.sync().unwrap();
     let count = videos.count("cats").unwrap();
-    assert_eq!(pages(&videos, "cats", 300).len() as u64, count, "those who liked it since");
+    assert_eq!(all_likers(&videos, "cats", 300).len() as u64, count, "those who liked it since");
     drop(videos);
     store.close().unwrap();
     let is_old = |liker: &Liker| liker.viewer < LIKERS.into();
     let left: Vec<u64> = images.iter().chain([&world]).map(|image| left(image, LIKERS, is_old)).collect();
     assert_eq!(left[2], 0);
     println!("{LIKERS} likers: left in images about when it was removed, just after, and after a close: {left:?}");
-}
-
-fn pages(likes: &Likes, item: &str, page: usize) -> Vec<Liker> {
-    let mut all: Vec<Liker> = Vec::new();
-    loop {
-        let found = likes.likers(item, all.last(), page).unwrap();
-        all.extend(&found);
-        if found.len() < page {
-            return all;
-        }
-    }
 }
 
 #[test]
@@ -267,12 +256,12 @@ fn each_of_500_viewers_counts_once_however_many_threads_like_for_it() {
         like + unlike.unwrap().delta()
     });
     assert_eq!(i128::from(videos.count("cats").unwrap()), 250 + mixed);
-    let likers = pages(&videos, "cats", 7);
+    let likers = all_likers(&videos, "cats", 7);
     assert_eq!(likers.len() as i128, 250 + mixed);
     drop(videos);
     store.close().unwrap();
     let store = world.open().unwrap();
-    assert_eq!(pages(&store.existing_likes("videos").unwrap(), "cats", 500), likers);
+    assert_eq!(all_likers(&store.existing_likes("videos").unwrap(), "cats", 500), likers);
 }
 
 #[test]
@@ -299,7 +288,7 @@ fn a_page_may_begin_anywhere() {
 
 fn check_likers(likes: &Likes, item: &str) {
     let all = likes.likers(item, None, usize::MAX).unwrap();
-    assert_eq!(pages(likes, item, 7), all);
+    assert_eq!(all_likers(likes, item, 7), all);
     for time_ms in [0, 1, 4, 5, MAX_TIME_MS, MAX_TIME_MS + 1, u64::MAX] {
         for viewer in [0, 1, 3, 29, 900, u128::from(u64::MAX), 1 << 64, u128::MAX].map(Viewer::from) {
             let cursor = Liker { viewer, time_ms };

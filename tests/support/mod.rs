@@ -134,6 +134,18 @@ pub fn state(store: &Store) -> State {
     store.namespaces().into_iter().map(inside).collect()
 }
 
+/// Who likes an item, read in pages of so many.
+pub fn all_likers(likes: &Likes, item: impl AsRef<[u8]>, page: usize) -> Vec<Liker> {
+    let mut all: Vec<Liker> = Vec::new();
+    loop {
+        let found = likes.likers(item.as_ref(), all.last(), page).unwrap();
+        all.extend(&found);
+        if found.len() < page {
+            return all;
+        }
+    }
+}
+
 /// What a like is called in a [`State`].
 pub fn edge_key(item: &str, viewer: impl std::fmt::Display) -> String {
     format!("{item} <- {viewer}")
@@ -147,14 +159,7 @@ pub fn all_likes(likes: &Likes) -> BTreeMap<String, i64> {
     }
     let mut all = BTreeMap::new();
     for (item, count) in likes.iter().map(Result::unwrap) {
-        let mut likers: Vec<Liker> = Vec::new();
-        loop {
-            let page = likes.likers(&item, likers.last(), 3).unwrap();
-            likers.extend(&page);
-            if page.len() < 3 {
-                break;
-            }
-        }
+        let likers = all_likers(likes, &item, 3);
         let mut listed = edges.remove(&item).unwrap_or_default();
         listed.sort_by_key(|liker| std::cmp::Reverse((liker.time_ms, liker.viewer)));
         assert_eq!((likers.len() as u64, &likers), (count, &listed), "{item:?}");
