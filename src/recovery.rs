@@ -127,8 +127,17 @@ pub(crate) fn drifted(layout: &Layout, manifest: &Manifest, end: u64, namespace:
     Error::corrupt(&log::segment_path(&layout.log, manifest.last_segment), end, what)
 }
 
+/// So many items or likes are counted sooner than threads are started.
+const FEW_LIKES: u64 = 4_096;
+
 /// Counts the likes of a namespace and builds the viewers' side.
 fn recount(shards: &Shards, namespace: NamespaceId) -> Result<u64, Drift> {
+    let is_small = shards.len(namespace).is_ok_and(|items| items as u64 <= FEW_LIKES);
+    if is_small && shards.likes(namespace) <= FEW_LIKES {
+        let likes = shards.recount(namespace, 0..shards.count())?;
+        shards.list_viewers(namespace, 0..shards.count());
+        return Ok(likes);
+    }
     let counted = in_parts(shards.count(), |part| shards.recount(namespace, part));
     let likes = counted.into_iter().sum::<Result<u64, Drift>>()?;
     in_parts(shards.count(), |part| shards.list_viewers(namespace, part));

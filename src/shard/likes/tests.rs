@@ -257,4 +257,9 @@ fn a_count_that_is_not_that_of_its_likes_is_found() {
     shards.load(LIKES, b"item", Some(2)).unwrap();
     let drift = shards.recount(LIKES, 0..4).unwrap_err();
     assert_eq!((&drift.item[..], &drift.what[..]), (&b"item"[..], "counts 2 and has 1 likes"));
+    for item in [b"item", b"ITEM", b"Item"] {
+        shards.load(LIKES, item, Some(i64::MIN)).unwrap();
+    }
+    assert_eq!(shards.likes(LIKES), u64::MAX, "a sum of any counts");
+    assert!(shards.recount(LIKES, 0..4).is_err());
 }

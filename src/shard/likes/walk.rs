@@ -254,9 +254,11 @@ impl Shards {
 
     /// How many likes there are: the sum of the items' counts. Visits every item.
     pub(crate) fn likes(&self, namespace: NamespaceId) -> u64 {
-        let (mut likes, mut next) = (0, Some(Chunk::default()));
+        let (mut likes, mut next) = (0_u64, Some(Chunk::default()));
         while let Some(at) = next {
-            next = self.visit(namespace, at, &mut |_, count| likes += count.unsigned_abs()).unwrap_or(None);
+            // What was read from a disk may be anything before it is recounted.
+            let mut add = |_: &[u8], count: i64| likes = likes.saturating_add(count.unsigned_abs());
+            next = self.visit(namespace, at, &mut add).unwrap_or(None);
         }
         likes
     }
