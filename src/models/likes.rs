@@ -6,7 +6,9 @@ use loom::thread;
 
 use super::{check, sum};
 use crate::edge::{Stamp, ViewerWidth};
-use crate::shard::{Applied, Changes, Chunk, Edge, EdgePlace, EdgeState, LikeEvent, LikeRules, Refusal, Shards, When};
+use crate::shard::{
+    Applied, Changes, Chunk, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, Refusal, Shards, When,
+};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 const HORIZON_MS: u64 = 5;
@@ -18,12 +20,17 @@ fn shards(count: usize) -> Arc<Shards> {
     Arc::new(shards)
 }
 
+/// It moves no horizon.
+fn event(viewer: u128, liked: bool, time_ms: u64) -> LikeEvent {
+    LikeEvent { viewer, liked, when: When::At(time_ms), seen_ms: 0 }
+}
+
 fn like(shards: &Shards, item: &str, viewer: u128, time_ms: u64) -> Result<Applied, Refusal> {
-    shards.like(0, item.as_bytes(), &LikeEvent { viewer, liked: true, when: When::At(time_ms) })
+    shards.like(0, item.as_bytes(), &event(viewer, true, time_ms))
 }
 
 fn unlike(shards: &Shards, item: &str, viewer: u128, time_ms: u64) -> Result<Applied, Refusal> {
-    shards.like(0, item.as_bytes(), &LikeEvent { viewer, liked: false, when: When::At(time_ms) })
+    shards.like(0, item.as_bytes(), &event(viewer, false, time_ms))
 }
 
 /// Runs it on a thread of its own.
@@ -51,8 +58,8 @@ impl Taken {
     /// removed are told by [`Taken::tell_removed`].
     fn seal(shards: &Shards) -> Self {
         let taken = Self::take(shards);
+        shards.tell_viewers(&taken.stripes);
         for (stripe, changes) in taken.stripes.iter().enumerate() {
-            shards.tell_viewers(stripe, &changes.edges);
             let removed = changes.counters.iter().filter(|item| item.value().is_none());
             shards.release_removed(stripe, 0, removed.map(|item| item.slot));
         }
@@ -62,7 +69,7 @@ impl Taken {
     fn tell_removed(&self, shards: &Shards) {
         for (stripe, changes) in self.stripes.iter().enumerate() {
             for removed in &changes.removed {
-                assert_eq!(shards.tell_removed(stripe, removed, None), None, "they are few");
+                assert_eq!(shards.tell_removed(stripe, removed, None).1, None, "they are few");
             }
         }
     }
@@ -73,7 +80,7 @@ impl Taken {
     }
 
     fn edges(&self) -> impl Iterator<Item = EdgeState> {
-        self.stripes.iter().flat_map(|changes| &changes.edges).map(|change| change.state)
+        self.stripes.iter().flat_map(|changes| &changes.edges).map(EdgeChange::state)
     }
 }
 
