@@ -1,5 +1,6 @@
 //! Likes and unlikes: an edge and the count of its item, in one critical section and one epoch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::hash::KeyState;
@@ -66,19 +67,20 @@ impl EdgeChange {
 /// Leaves of the changes of edges in an epoch those that hold at its end, in the order of namespaces and slots: of each
 /// item first that all edges before were cleared, if they were, and of each viewer the last after that.
 pub(crate) fn reduce(changes: &mut Vec<EdgeChange>) {
-    // The changes of an item stay in their order.
-    changes.sort_by_key(|change| (change.namespace, change.slot));
-    let mut reduced = Vec::with_capacity(changes.len());
-    for item in changes.chunk_by(|a, b| (a.namespace, a.slot) == (b.namespace, b.slot)) {
-        let from = item.iter().rposition(|change| change.kind == Kind::Cleared).unwrap_or(0);
-        let start = reduced.len();
-        reduced.extend(item[from..].iter().rev());
-        if reduced.len() > start + 1 {
-            reduced[start..].sort_by_key(EdgeChange::subject);
+    // From the newest back, what was before an item was cleared is of no account.
+    changes.reverse();
+    let mut cleared = BTreeSet::new();
+    changes.retain(|change| {
+        let item = (change.namespace, change.slot);
+        let is_newer = !cleared.contains(&item);
+        if change.kind == Kind::Cleared {
+            cleared.insert(item);
         }
-    }
-    reduced.dedup_by_key(|change| change.subject());
-    *changes = reduced;
+        is_newer
+    });
+    // Those of one viewer stay in this order.
+    changes.sort_by_key(EdgeChange::subject);
+    changes.dedup_by_key(|change| change.subject());
 }
 
 /// See [`EdgeChange`].
@@ -148,14 +150,25 @@ impl Shards {
     /// Whether a viewer likes an item.
     #[inline]
     pub(crate) fn has_liked(&self, namespace: NamespaceId, item: &[u8], viewer: u128) -> Result<bool, Refusal> {
+        let stamp = self.read_edges(namespace, item, |edges| edges.get(viewer, &self.hasher))?;
+        Ok(stamp.is_some_and(Stamp::is_like))
+    }
+
+    /// Reads the edges of an item under its shard's lock; `None` when it has none.
+    #[inline]
+    pub(super) fn read_edges<T>(
+        &self,
+        namespace: NamespaceId,
+        item: &[u8],
+        read: impl FnOnce(&dyn Edges) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
         let hash = self.hash(item);
         let shard = self.lock(self.stripe_of(hash));
         if self.is_halted() {
             return Err(Refusal::Halted);
         }
         let table = shard.table(namespace)?;
-        let edges = table.find(hash, item).and_then(|slot| table.likes()?.edges(slot));
-        Ok(edges.and_then(|edges| edges.get(viewer, &self.hasher)).is_some_and(Stamp::is_like))
+        Ok(table.find(hash, item).and_then(|slot| table.likes()?.edges(slot)).and_then(read))
     }
 
     /// Removes an item with all its edges.

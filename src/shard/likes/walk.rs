@@ -97,14 +97,7 @@ impl Shards {
         limit: usize,
         out: &mut Vec<(u128, Stamp)>,
     ) -> Result<Option<Position>, Refusal> {
-        let hash = self.hash(item);
-        let shard = self.lock(self.stripe_of(hash));
-        if self.is_halted() {
-            return Err(Refusal::Halted);
-        }
-        let table = shard.table(namespace)?;
-        let edges = table.find(hash, item).and_then(|slot| table.likes()?.edges(slot));
-        Ok(edges.and_then(|edges| edges.newest(before, limit, out)))
+        self.read_edges(namespace, item, |edges| edges.newest(before, limit, out))
     }
 
     /// The items that a viewer likes, newest first and those of one time by their keys, from after `after` on.
