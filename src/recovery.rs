@@ -5,6 +5,7 @@
 
 mod known;
 mod load;
+mod parts;
 mod replay;
 
 use std::ops::Range;
@@ -19,13 +20,13 @@ use crate::manifest::{Manifest, ManifestFile, Namespace};
 use crate::shard::{self, Drift, NamespaceId, Shards};
 use crate::snapshot::Homes;
 use crate::storage::Storage;
-use crate::sync::{scope, spawn_scoped};
 
 pub(crate) use known::KnownNamespaces;
 pub(crate) use load::is_damage;
 pub(crate) use replay::{UNNAMED, slot_name};
 
 use load::load_newest;
+use parts::in_parts;
 use replay::replay_log;
 
 const SHARD_IS_FULL: &str = "a shard cannot hold so many counters; open the store with more shards";
@@ -133,33 +134,13 @@ const FEW_LIKES: u64 = 4_096;
 /// Counts the likes of a namespace and builds the viewers' side.
 fn recount(shards: &Shards, namespace: NamespaceId) -> Result<u64, Drift> {
     let is_small = shards.len(namespace).is_ok_and(|items| items as u64 <= FEW_LIKES);
-    if is_small && shards.likes(namespace) <= FEW_LIKES {
-        let likes = shards.recount(namespace, 0..shards.count())?;
-        shards.list_viewers(namespace, 0..shards.count());
-        return Ok(likes);
-    }
-    let counted = in_parts(shards.count(), |part| shards.recount(namespace, part));
+    let is_small = is_small && shards.likes(namespace) <= FEW_LIKES;
+    let of_shards = |part: Range<u64>| part.start as usize..part.end as usize;
+    let count = shards.count() as u64;
+    let counted = in_parts(count, is_small, |part| shards.recount(namespace, of_shards(part)));
     let likes = counted.into_iter().sum::<Result<u64, Drift>>()?;
-    in_parts(shards.count(), |part| shards.list_viewers(namespace, part));
+    in_parts(count, is_small, |part| shards.list_viewers(namespace, of_shards(part)));
     Ok(likes)
-}
-
-/// Calls `work` with parts of `0..count`, each on a thread of its own: as many as there are cores.
-fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let per_thread = count.div_ceil(threads);
-    let work = |from: usize| work(from..count.min(from + per_thread));
-    let work = &work;
-    scope(|scope| {
-        let start = |from| spawn_scoped(scope, move || work(from)).map_err(|_| from);
-        let others: Vec<_> = (0..count).step_by(per_thread).skip(1).map(start).collect();
-        let first = work(0);
-        let done = others.into_iter().map(|other| match other {
-            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(from) => work(from),
-        });
-        std::iter::once(first).chain(done).collect()
-    })
 }
 
 /// Whether the log reaches as far as the generations say. What a damaged one says counts too: everything that a

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::parts::in_parts;
 use super::{KnownNamespaces, RecoveryReport, SHARD_IS_FULL};
 use crate::edge::Content;
 use crate::error::{Error, Result};
@@ -9,7 +10,6 @@ use crate::manifest::{Generation, Manifest};
 use crate::shard::{Place, Shards};
 use crate::snapshot::block::MIN_ENTRY_BYTES;
 use crate::snapshot::{Homes, Malformed};
-use crate::sync::{scope, spawn_scoped};
 
 /// A smaller generation is loaded sooner than a thread is started.
 const MIN_BYTES_FOR_THREADS: u64 = 256 << 10;
@@ -76,12 +76,8 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
         shards.reserve(only.id, usize::try_from(counters).unwrap_or(0));
     }
     let known = KnownNamespaces::new(manifest);
-    // The system is asked for its cores by reading files, which takes longer than loading one block.
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let threads = if meta.bytes > MIN_BYTES_FOR_THREADS { cores() } else { 1 };
-    let per_thread = meta.blocks.div_ceil(threads).max(1);
-    let load = |from: u64| {
-        reader.read_blocks(from..meta.blocks.min(from.saturating_add(per_thread)), &mut |index, block| {
+    let load = |part| {
+        reader.read_blocks(part, &mut |index, block| {
             let namespace = block.namespace();
             let refused = |what| reader.corrupt_block(index, Malformed { offset: 0, what });
             if !known.check(namespace, block.kind()).map_err(refused)? {
@@ -100,18 +96,5 @@ fn load_generation(manifest: &Manifest, homes: &Homes, generation: &Generation, 
             .map_err(|malformed| reader.corrupt_block(index, malformed))
         })
     };
-    scope(|scope| {
-        // The first part is this thread's own, so that a small generation starts no thread; and so is a part for
-        // which the system gives none.
-        let starts = (0..meta.blocks).step_by(usize::try_from(per_thread).unwrap_or(usize::MAX)).skip(1);
-        let start = |from| spawn_scoped(scope, move || load(from)).map_err(|_| from);
-        let loaders: Vec<_> = starts.map(start).collect();
-        let first = load(0);
-        loaders.into_iter().fold(first, |loaded, loader| {
-            loaded.and(match loader {
-                Ok(loader) => loader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(from) => load(from),
-            })
-        })
-    })
+    in_parts(meta.blocks, meta.bytes <= MIN_BYTES_FOR_THREADS, load).into_iter().collect()
 }
