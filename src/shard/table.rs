@@ -35,8 +35,13 @@ impl Table {
         self.likes.as_ref()
     }
 
-    /// Sets or removes the edge of a viewer to the item in a slot, and returns what it was.
+    /// The same, to be changed.
     #[inline]
+    pub(super) fn likes_mut(&mut self) -> Option<&mut LikeTable> {
+        self.likes.as_mut()
+    }
+
+    /// Sets or removes the edge of a viewer to the item in a slot, and returns what it was.
     pub(super) fn set_edge(
         &mut self,
         slot: u32,

@@ -33,6 +33,11 @@ impl<const N: usize> Edge<N> {
         Self::new(id, Stamp::new(0, true))
     }
 
+    /// The same id with another stamp.
+    pub(super) fn with_stamp(self, stamp: Stamp) -> Self {
+        Self { stamp: stamp.to_bytes(), ..self }
+    }
+
     /// The last place that is not above a position, whose id may be too large for an edge.
     pub(super) fn at((stamp, id): Position) -> Self {
         Self::new(id.min(Self::MAX_ID), stamp)
@@ -111,12 +116,9 @@ impl<const N: usize> Chunk<N> {
         self.0.iter().position(|edge| edge.id == id.id)
     }
 
-    /// Replaces the stamp of the edge at `at`; returns the one before.
-    pub(super) fn set_stamp(&mut self, at: usize, stamp: Stamp) -> Stamp {
-        let edge = &mut self.0[at];
-        let before = edge.stamp();
-        edge.stamp = stamp.to_bytes();
-        before
+    /// Replaces the stamp of the edge at `at`.
+    pub(super) fn set_stamp(&mut self, at: usize, stamp: Stamp) {
+        self.0[at].stamp = stamp.to_bytes();
     }
 
     pub(super) fn push(&mut self, edge: Edge<N>) {

@@ -20,7 +20,7 @@ pub(super) struct Index {
     table: Table,
     /// The table before, while it is moved. It has the ids of the chunks from `moved` on; what it has of those before
     /// is out of date. The new one has theirs.
-    old: Option<Table>,
+    old: Option<Box<Table>>,
     moved: u32,
 }
 
@@ -68,7 +68,7 @@ impl Index {
     pub(super) fn tend<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
         if self.old.is_none() && self.table.is_outgrown(chunks.len()) {
             let next = Table::with_room(ids, chunks.len());
-            self.old = Some(std::mem::replace(&mut self.table, next));
+            self.old = Some(Box::new(std::mem::replace(&mut self.table, next)));
             self.moved = 0;
         }
         if self.old.is_some() {
@@ -98,7 +98,7 @@ impl Index {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes() + self.old.as_ref().map_or(0, Table::memory_bytes)
+        self.table.memory_bytes() + self.old.as_ref().map_or(0, |old| size_of::<Table>() + old.memory_bytes())
     }
 
     #[inline]

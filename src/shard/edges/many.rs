@@ -24,6 +24,14 @@ const MAX_JOINED: usize = MAX_CHUNK / 4 * 3;
 /// How many chunks one search for likes looks at: they may hold nothing but unlikes.
 const CHUNKS_SEARCHED: usize = 16;
 
+/// Where an edge stands, until the next change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// Of its chunk.
+    number: u32,
+    at: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Many<const N: usize> {
     /// By number. Those that are free are empty.
@@ -61,37 +69,43 @@ impl<const N: usize> Many<N> {
         self.chunks.last()?.edges().first().map(Edge::stamp)
     }
 
-    pub(super) fn get(&self, id: &Edge<N>, hasher: &KeyState) -> Option<Stamp> {
-        let (number, at) = self.find(id, id.hash(hasher))?;
-        Some(self.chunks[number as usize].edges()[at].stamp())
+    /// Where the edge of an id stands.
+    #[inline]
+    pub(super) fn find(&self, id: &Edge<N>, hash: u64) -> Option<Found> {
+        self.index.find(hash, |number| Some(Found { number, at: self.chunks[number as usize].find(id)? }))
     }
 
-    /// Inserts an edge, or replaces the one of the same id; returns the stamp before.
-    pub(super) fn set(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
+    /// The stamp of an edge.
+    #[inline]
+    pub(super) fn stamp(&self, found: Found) -> Stamp {
+        self.chunks[found.number as usize].edges()[found.at].stamp()
+    }
+
+    /// Inserts an edge whose id has this hash, or replaces the one of the same id, which was just found.
+    pub(super) fn set(&mut self, edge: Edge<N>, hash: u64, found: Option<Found>, expired_ms: u64, hasher: &KeyState) {
         self.index.tend(self.len, &self.chunks, hasher);
-        let hash = edge.hash(hasher);
-        let Some((from, at)) = self.find(&edge, hash) else {
+        let Some(Found { number: from, at }) = found else {
             let to = self.room_for(&edge, expired_ms, hasher);
             self.chunks[to as usize].push(edge);
             self.index.insert(hash, to);
             self.len += 1;
-            return None;
+            return;
         };
         if self.covering(&edge).1 == from {
-            return Some(self.chunks[from as usize].set_stamp(at, edge.stamp()));
+            self.chunks[from as usize].set_stamp(at, edge.stamp());
+            return;
         }
         let before = self.chunks[from as usize].remove(at);
         let to = self.room_for(&edge, expired_ms, hasher);
         self.chunks[to as usize].push(edge);
         self.index.replace(hash, from, to);
         self.tend_chunk(from, &before, hasher);
-        Some(before.stamp())
     }
 
     pub(super) fn remove(&mut self, id: &Edge<N>, hasher: &KeyState) -> Option<Stamp> {
         self.index.tend(self.len, &self.chunks, hasher);
         let hash = id.hash(hasher);
-        let (number, at) = self.find(id, hash)?;
+        let Found { number, at } = self.find(id, hash)?;
         let removed = self.chunks[number as usize].remove(at);
         self.index.remove(hash, number);
         self.len -= 1;
@@ -153,12 +167,6 @@ impl<const N: usize> Many<N> {
             + self.free.capacity() * size_of::<u32>()
             + self.order.len() * 2 * size_of::<(Edge<N>, u32)>()
             + self.index.memory_bytes()
-    }
-
-    /// The chunk that holds an id, and where in it.
-    #[inline]
-    fn find(&self, id: &Edge<N>, hash: u64) -> Option<(u32, usize)> {
-        self.index.find(hash, |number| Some((number, self.chunks[number as usize].find(id)?)))
     }
 
     /// The chunk that a place belongs to, and the least edge that it may hold.
@@ -259,8 +267,8 @@ mod tests {
                 assert!((1..=MAX_CHUNK).contains(&chunk.len()), "{} edges", chunk.len());
                 for edge in chunk.edges() {
                     assert!(edge >= from && lowest.get(place + 1).is_none_or(|next| edge < next), "{edge:?}");
-                    let at = self.find(edge, edge.hash(hasher)).expect("every edge is in the index");
-                    assert_eq!((at.0, self.chunks[number as usize].edges()[at.1]), (number, *edge));
+                    let found = self.find(edge, edge.hash(hasher)).expect("every edge is in the index");
+                    assert_eq!((found.number, chunk.edges()[found.at]), (number, *edge));
                 }
                 len += chunk.len();
             }
@@ -280,6 +288,16 @@ mod tests {
             self.index.is_moving()
         }
 
+        fn put(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &KeyState) {
+            let hash = edge.hash(hasher);
+            self.set(edge, hash, self.find(&edge, hash), expired_ms, hasher);
+        }
+
+        fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp> {
+            let id = Edge::with_id(id);
+            self.find(&id, id.hash(hasher)).map(|found| self.stamp(found))
+        }
+
         /// How many edges each chunk has, in order.
         pub(in crate::shard::edges) fn chunk_lens(&self) -> Vec<usize> {
             self.order.values().map(|&number| self.chunks[number as usize].len()).collect()
@@ -295,7 +313,7 @@ mod tests {
         let hasher = KeyState::with_seed(3);
         let mut many = Many::new(Chunk::default(), &hasher);
         for (time_ms, id) in times.zip(0..) {
-            many.set(Edge::new(id, like(time_ms)), 0, &hasher);
+            many.put(Edge::new(id, like(time_ms)), 0, &hasher);
         }
         many.check(&hasher);
         (many, hasher)
@@ -316,13 +334,13 @@ mod tests {
     #[test]
     fn expired_unlikes_are_dropped_before_a_chunk_is_split() {
         let (mut many, hasher) = many(10..138);
-        many.set(Edge::new(5, Stamp::new(15, false)), 0, &hasher);
-        many.set(Edge::new(6, Stamp::new(16, false)), 0, &hasher);
-        many.set(Edge::new(200, like(12)), 16, &hasher);
+        many.put(Edge::new(5, Stamp::new(15, false)), 0, &hasher);
+        many.put(Edge::new(6, Stamp::new(16, false)), 0, &hasher);
+        many.put(Edge::new(200, like(12)), 16, &hasher);
         many.check(&hasher);
         assert_eq!(many.chunk_lens(), [128]);
-        assert_eq!(many.get(&Edge::with_id(5), &hasher), None);
-        assert_eq!(many.get(&Edge::with_id(6), &hasher), Some(Stamp::new(16, false)));
+        assert_eq!(many.get(5, &hasher), None);
+        assert_eq!(many.get(6, &hasher), Some(Stamp::new(16, false)));
     }
 
     #[test]
@@ -344,8 +362,8 @@ mod tests {
         }
         many.check(&hasher);
         assert_eq!(many.chunk_lens(), [128]);
-        many.set(Edge::new(7, like(0)), 0, &hasher);
-        many.set(Edge::new(8, like(300)), 0, &hasher);
+        many.put(Edge::new(7, like(0)), 0, &hasher);
+        many.put(Edge::new(8, like(300)), 0, &hasher);
         many.check(&hasher);
     }
 
@@ -353,9 +371,9 @@ mod tests {
     fn a_search_for_likes_among_unlikes_stops_and_goes_on() {
         let hasher = KeyState::with_seed(3);
         let mut many = Many::<8>::new(Chunk::default(), &hasher);
-        many.set(Edge::new(9_999, like(0)), 0, &hasher);
+        many.put(Edge::new(9_999, like(0)), 0, &hasher);
         for id in 0..128 * 40 {
-            many.set(Edge::new(id, Stamp::new(id as u64 + 1, false)), 0, &hasher);
+            many.put(Edge::new(id, Stamp::new(id as u64 + 1, false)), 0, &hasher);
         }
         let (mut out, mut calls, mut before) = (Vec::new(), 1, None);
         while let Some(next) = many.newest(before, 5, &mut out) {
@@ -375,7 +393,7 @@ mod tests {
         let (words, numbers) = (many.index.words(), many.chunks.len());
         assert!(words < numbers, "{words} words are filled before {numbers} chunks are moved");
         for id in 500_000..501_500 {
-            many.set(Edge::new(id, like(1)), 0, &hasher);
+            many.put(Edge::new(id, like(1)), 0, &hasher);
             many.check(&hasher);
         }
     }

@@ -9,9 +9,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::hash::KeyState;
+use std::convert::Infallible;
 
 use crate::edge::Stamp;
+use crate::hash::KeyState;
+
 use chunk::{Chunk, Edge};
 use many::{MAX_CHUNK, Many};
 
@@ -26,6 +28,15 @@ const MAX_FEW: usize = MAX_CHUNK;
 pub(crate) struct EdgeSet<const N: usize>(Edges<N>);
 
 const _: () = assert!(size_of::<EdgeSet<6>>() == 16 && size_of::<EdgeSet<8>>() == 16 && size_of::<EdgeSet<16>>() == 16);
+
+/// What became of an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Update {
+    /// The stamp before; `None` when there was no edge.
+    pub(crate) before: Option<Stamp>,
+    /// What was set; `None` when the edge stayed as it was.
+    pub(crate) after: Option<Stamp>,
+}
 
 #[derive(Debug)]
 enum Edges<const N: usize> {
@@ -57,25 +68,57 @@ impl<const N: usize> EdgeSet<N> {
         let id = Edge::with_id(id);
         match &self.0 {
             Edges::Few(few) => few.find(&id).map(|at| few.edges()[at].stamp()),
-            Edges::Many(many) => many.get(&id, hasher),
+            Edges::Many(many) => many.find(&id, id.hash(hasher)).map(|found| many.stamp(found)),
         }
     }
 
     /// Inserts an edge or replaces its stamp; returns the one before. Other edges may be dropped where room is needed,
     /// when they are unlikes of before `expired_ms`.
     pub(crate) fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
-        let edge = Edge::new(id, stamp);
-        let few = match &mut self.0 {
-            Edges::Few(few) => few,
-            Edges::Many(many) => {
-                let before = many.set(edge, expired_ms, hasher);
-                self.shrink();
-                return before;
+        let Ok(Update { before, .. }) = self.update(id, expired_ms, hasher, |_| Ok::<_, Infallible>(Some(stamp)));
+        before
+    }
+
+    /// Lets `decide` choose an edge's stamp by the one before, `None` to leave all as it is, and sets it. Other edges
+    /// may be dropped as by [`set`](Self::set).
+    #[inline]
+    pub(crate) fn update<E>(
+        &mut self,
+        id: u128,
+        expired_ms: u64,
+        hasher: &KeyState,
+        decide: impl FnOnce(Option<Stamp>) -> Result<Option<Stamp>, E>,
+    ) -> Result<Update, E> {
+        match &mut self.0 {
+            Edges::Few(few) => {
+                let found = few.find(&Edge::with_id(id));
+                let before = found.map(|at| few.edges()[at].stamp());
+                let after = decide(before)?;
+                match (found, after) {
+                    (_, None) => {}
+                    (Some(at), Some(stamp)) => few.set_stamp(at, stamp),
+                    (None, Some(stamp)) => self.add(Edge::new(id, stamp), expired_ms, hasher),
+                }
+                Ok(Update { before, after })
             }
-        };
-        if let Some(at) = few.find(&edge) {
-            return Some(few.set_stamp(at, stamp));
+            Edges::Many(many) => {
+                let id = Edge::with_id(id);
+                let hash = id.hash(hasher);
+                let found = many.find(&id, hash);
+                let before = found.map(|found| many.stamp(found));
+                let after = decide(before)?;
+                if let Some(stamp) = after {
+                    many.set(id.with_stamp(stamp), hash, found, expired_ms, hasher);
+                    self.shrink();
+                }
+                Ok(Update { before, after })
+            }
         }
+    }
+
+    /// Adds an edge to few.
+    fn add(&mut self, edge: Edge<N>, expired_ms: u64, hasher: &KeyState) {
+        let Edges::Few(few) = &mut self.0 else { return };
         if few.len() == MAX_FEW {
             few.drop_expired(expired_ms);
         }
@@ -83,10 +126,9 @@ impl<const N: usize> EdgeSet<N> {
             few.push(edge);
         } else {
             let mut many = Box::new(Many::new(std::mem::take(few), hasher));
-            many.set(edge, expired_ms, hasher);
+            many.set(edge, edge.hash(hasher), None, expired_ms, hasher);
             self.0 = Edges::Many(many);
         }
-        None
     }
 
     /// Sets several edges, the last of each id. A set that has none yet gets a few at once, in one allocation.

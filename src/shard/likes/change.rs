@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::hash::KeyState;
 
-use super::table::Edges;
+use super::table::{Edges, LikeTable};
 use super::{LikeEvent, LikeRules};
 use crate::edge::Stamp;
 use crate::options::CounterOptions;
+use crate::shard::edges::Update;
 use crate::shard::{Applied, Change, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
 
 /// What became of an edge, or of all edges of an item, in an epoch. The last of an edge holds. In 32 bytes, because an
@@ -150,17 +151,17 @@ impl Shards {
     /// Whether a viewer likes an item.
     #[inline]
     pub(crate) fn has_liked(&self, namespace: NamespaceId, item: &[u8], viewer: u128) -> Result<bool, Refusal> {
-        let stamp = self.read_edges(namespace, item, |edges| edges.get(viewer, &self.hasher))?;
+        let stamp = self.read_likes(namespace, item, |likes, slot| likes.get(slot, viewer, &self.hasher))?;
         Ok(stamp.is_some_and(Stamp::is_like))
     }
 
-    /// Reads the edges of an item under its shard's lock; `None` when it has none.
+    /// Reads of an item, by its slot, under its shard's lock; `None` when there is no such item.
     #[inline]
-    pub(super) fn read_edges<T>(
+    pub(super) fn read_likes<T>(
         &self,
         namespace: NamespaceId,
         item: &[u8],
-        read: impl FnOnce(&dyn Edges) -> Option<T>,
+        read: impl FnOnce(&LikeTable, u32) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
         let hash = self.hash(item);
         let shard = self.lock(self.stripe_of(hash));
@@ -168,7 +169,7 @@ impl Shards {
             return Err(Refusal::Halted);
         }
         let table = shard.table(namespace)?;
-        Ok(table.find(hash, item).and_then(|slot| table.likes()?.edges(slot)).and_then(read))
+        Ok(table.find(hash, item).and_then(|slot| read(table.likes()?, slot)))
     }
 
     /// Removes an item with all its edges.
@@ -239,23 +240,30 @@ impl Shard {
         let table = self.table_mut(namespace)?;
         let slot = table.find(hash, item);
         let value = slot.and_then(|slot| table.value(slot));
-        let likes = table.likes().ok_or(Refusal::NoNamespace)?;
+        let likes = table.likes_mut().ok_or(Refusal::NoNamespace)?;
         let oldest_ms = likes.rules.oldest_ms();
-        let before = slot.and_then(|slot| likes.edges(slot)?.get(event.viewer, hasher));
-        let after = event.outcome(before, oldest_ms)?;
-        let mut touched = Touched { slot, before: value, after: value };
-        if let Some(stamp) = after {
-            let is = i64::from(stamp.is_like()) - i64::from(before.is_some_and(Stamp::is_like));
-            let count = value.unwrap_or(0) + is;
-            let slot = match slot {
-                Some(slot) => slot,
-                None => table.insert(hash, item, 0, |key| hash_key(hasher, key)).ok_or(Refusal::TableFull)?,
-            };
-            table.set_value(slot, Some(count));
-            table.set_edge(slot, event.viewer, Some(stamp), hasher);
-            touched = Touched { slot: Some(slot), before: value, after: Some(count) };
-        }
-        Ok(Liked { touched, viewer: event.viewer, before, after, seen_ms: event.seen_ms })
+        let decide = |before| event.outcome(before, oldest_ms);
+        let &LikeEvent { viewer, seen_ms, .. } = event;
+        let Update { before, after } = match slot {
+            Some(slot) => likes.update(slot, viewer, hasher, decide)?,
+            None => Update { before: None, after: decide(None)? },
+        };
+        let Some(stamp) = after else {
+            let touched = Touched { slot, before: value, after: value };
+            return Ok(Liked { touched, viewer, before, after, seen_ms });
+        };
+        let count = value.unwrap_or(0) + i64::from(stamp.is_like()) - i64::from(before.is_some_and(Stamp::is_like));
+        let slot = match slot {
+            Some(slot) => slot,
+            None => {
+                let slot = table.insert(hash, item, 0, |key| hash_key(hasher, key)).ok_or(Refusal::TableFull)?;
+                table.set_edge(slot, viewer, after, hasher);
+                slot
+            }
+        };
+        table.set_value(slot, Some(count));
+        let touched = Touched { slot: Some(slot), before: value, after: Some(count) };
+        Ok(Liked { touched, viewer, before, after, seen_ms })
     }
 
     /// Takes back what [`Shard::like`] did to an edge. The item's count is the caller's.

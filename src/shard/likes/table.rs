@@ -7,11 +7,10 @@ use crate::hash::KeyState;
 
 use super::LikeRules;
 use crate::edge::{Stamp, ViewerWidth};
-use crate::shard::edges::{EdgeSet, Position};
+use crate::shard::edges::{EdgeSet, Position, Update};
 
 /// A set of edges, whatever the width of its ids. See [`EdgeSet`].
 pub(crate) trait Edges: Debug + Send {
-    fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp>;
     fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp>;
     fn extend(&mut self, edges: &mut dyn Iterator<Item = (u128, Stamp)>, hasher: &KeyState);
     fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp>;
@@ -20,10 +19,6 @@ pub(crate) trait Edges: Debug + Send {
 }
 
 impl<const N: usize> Edges for EdgeSet<N> {
-    fn get(&self, id: u128, hasher: &KeyState) -> Option<Stamp> {
-        self.get(id, hasher)
-    }
-
     fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {
         self.set(id, stamp, expired_ms, hasher)
     }
@@ -79,8 +74,32 @@ impl LikeTable {
         }
     }
 
-    /// Sets or removes the edge of a viewer to a slot's item, and returns what it was.
+    /// The stamp of the edge of a viewer to a slot's item.
     #[inline]
+    pub(super) fn get(&self, slot: u32, viewer: u128, hasher: &KeyState) -> Option<Stamp> {
+        match &self.sets {
+            Sets::Bits64(sets) => sets.get(slot as usize)?.get(viewer, hasher),
+            Sets::Bits128(sets) => sets.get(slot as usize)?.get(viewer, hasher),
+        }
+    }
+
+    /// Lets `decide` choose what the edge of a viewer to a slot's item becomes. See [`EdgeSet::update`].
+    #[inline]
+    pub(in crate::shard) fn update<E>(
+        &mut self,
+        slot: u32,
+        viewer: u128,
+        hasher: &KeyState,
+        decide: impl FnOnce(Option<Stamp>) -> Result<Option<Stamp>, E>,
+    ) -> Result<Update, E> {
+        let oldest_ms = self.rules.oldest_ms();
+        match &mut self.sets {
+            Sets::Bits64(sets) => at(sets, slot).update(viewer, oldest_ms, hasher, decide),
+            Sets::Bits128(sets) => at(sets, slot).update(viewer, oldest_ms, hasher, decide),
+        }
+    }
+
+    /// Sets or removes the edge of a viewer to a slot's item, and returns what it was.
     pub(in crate::shard) fn set(
         &mut self,
         slot: u32,
@@ -106,7 +125,6 @@ impl LikeTable {
         self.at(slot).extend(edges, hasher);
     }
 
-    #[inline]
     fn at(&mut self, slot: u32) -> &mut dyn Edges {
         match &mut self.sets {
             Sets::Bits64(sets) => at(sets, slot),
@@ -131,16 +149,23 @@ impl LikeTable {
     }
 }
 
+#[inline]
 fn at<const N: usize>(sets: &mut Vec<EdgeSet<N>>, slot: u32) -> &mut EdgeSet<N> {
-    let (slot, len) = (slot as usize, sets.len());
-    if slot >= len {
-        // An eighth at a time, as the slab of the items grows.
-        if slot >= sets.capacity() {
-            sets.reserve_exact((slot + 1 - len).max(len / 8).max(16));
-        }
-        sets.resize_with(slot + 1, EdgeSet::default);
+    let slot = slot as usize;
+    if slot >= sets.len() {
+        grow(sets, slot);
     }
     &mut sets[slot]
+}
+
+#[cold]
+fn grow<const N: usize>(sets: &mut Vec<EdgeSet<N>>, slot: usize) {
+    let len = sets.len();
+    // An eighth at a time, as the slab of the items grows.
+    if slot >= sets.capacity() {
+        sets.reserve_exact((slot + 1 - len).max(len / 8).max(16));
+    }
+    sets.resize_with(slot + 1, EdgeSet::default);
 }
 
 fn take<const N: usize>(sets: &mut [EdgeSet<N>], slot: u32) -> Option<Box<dyn Edges>> {

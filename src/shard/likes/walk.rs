@@ -97,7 +97,7 @@ impl Shards {
         limit: usize,
         out: &mut Vec<(u128, Stamp)>,
     ) -> Result<Option<Position>, Refusal> {
-        self.read_edges(namespace, item, |edges| edges.newest(before, limit, out))
+        self.read_likes(namespace, item, |likes, slot| likes.edges(slot)?.newest(before, limit, out))
     }
 
     /// The items that a viewer likes, newest first and those of one time by their keys, from after `after` on.
@@ -152,8 +152,7 @@ impl Shards {
             return Err(Refusal::Halted);
         }
         let table = shard.table(namespace)?;
-        let edges = table.likes().and_then(|likes| likes.edges(slot));
-        let stamp = edges.and_then(|edges| edges.get(viewer, &self.hasher));
+        let stamp = table.likes().and_then(|likes| likes.get(slot, viewer, &self.hasher));
         let likes = stamp.is_some_and(|stamp| stamp.is_like() && stamp >= listed);
         Ok(table.key(slot).filter(|_| likes).map(Bytes::copy_from_slice))
     }
@@ -207,7 +206,7 @@ impl Shards {
 
     fn edge_at(&self, namespace: NamespaceId, stripe: usize, slot: u32, viewer: u128) -> Option<Stamp> {
         let shard = self.lock(stripe);
-        shard.table(namespace).ok()?.likes()?.edges(slot)?.get(viewer, &self.hasher)
+        shard.table(namespace).ok()?.likes()?.get(slot, viewer, &self.hasher)
     }
 
     /// Sets edges of an item while the store is being opened: nothing is logged. Its count is not touched; an item that
