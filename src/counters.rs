@@ -1,5 +1,7 @@
 //! A namespace of counters.
 
+mod hot;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -14,6 +16,8 @@ use crate::manifest::Namespace;
 use crate::options::CounterOptions;
 use crate::receipt::{CompareAndSet, Receipt};
 use crate::shard::{Change, Chunk, Refusal};
+
+pub use hot::HotCounter;
 
 /// A handle to a namespace of counters, from [`Store::counters`](crate::Store::counters).
 ///
@@ -120,6 +124,21 @@ impl Counters {
             .map_err(|refusal| self.refused(refusal, key))?;
         self.engine.acknowledge(applied.epoch)?;
         Ok(Receipt::new(applied, self.engine.group()))
+    }
+
+    /// A handle to one counter that many threads add to at once, which is created when it is absent.
+    ///
+    /// # Errors
+    ///
+    /// Only those that every method has.
+    pub fn hot(&self, key: impl AsRef<[u8]>) -> Result<HotCounter> {
+        let key = key.as_ref();
+        check_key(key)?;
+        let hot = self.engine.hot(self.namespace.id, key, self.namespace.bounds());
+        let (hot, epoch) = hot.map_err(|refusal| self.refused(refusal, key))?;
+        let handle = HotCounter::new(self.clone(), hot);
+        self.engine.acknowledge(epoch)?;
+        Ok(handle)
     }
 
     #[cold]

@@ -24,7 +24,7 @@ use crate::manifest::{Manifest, ManifestFile, Namespace};
 use crate::options::{CounterOptions, Durability, Options, SnapshotHome};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::shard::{
-    Applied, BatchChange, BatchOutcome, Change, Chunk, Edge, EdgePlace, LikeEvent, NamespaceId, Refusal, Shards,
+    Applied, BatchChange, BatchOutcome, Change, Chunk, Edge, EdgePlace, Hot, LikeEvent, NamespaceId, Refusal, Shards,
 };
 use crate::snapshot::Homes;
 use crate::stats::{Meter, Stats};
@@ -234,6 +234,30 @@ impl Engine {
         Ok(epoch)
     }
 
+    /// The cells of a counter, which is created when it is absent. No add may use them when it is to be durable on
+    /// return.
+    pub(crate) fn hot(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+        bounds: &CounterOptions,
+    ) -> Result<(Arc<Hot>, u64), Refusal> {
+        let is_direct = self.durability == Durability::Immediate;
+        let (hot, applied) = self.shared.shards.hot(namespace, key, bounds, is_direct)?;
+        let Applied { epoch, .. } = self.announce(applied)?;
+        Ok((hot, epoch))
+    }
+
+    /// Adds to a cell; `false` when it does not take it.
+    #[inline]
+    pub(crate) fn add_hot(&self, hot: &Hot, cell: usize, delta: i64) -> Result<bool, Refusal> {
+        let added = self.shared.shards.add_hot(hot, cell, delta)?;
+        if added == Some(true) {
+            self.shared.group.announce();
+        }
+        Ok(added.is_some())
+    }
+
     #[inline]
     pub(crate) fn like(&self, namespace: NamespaceId, item: &[u8], event: &LikeEvent) -> Result<Applied, Refusal> {
         self.announce(self.shared.shards.like(namespace, item, event)?)
@@ -331,6 +355,7 @@ impl Engine {
     /// Makes everything done so far durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_running()?;
+        self.shared.shards.settle();
         self.make_durable(self.shared.shards.newest_epoch())
     }
 

@@ -116,7 +116,7 @@ mod verify;
 
 pub use batch::Batch;
 pub use clock::{Clock, SystemClock};
-pub use counters::{Counters, Iter};
+pub use counters::{Counters, HotCounter, Iter};
 pub use edge::{ParseViewerError, Viewer};
 pub use engine::{Driver, Environment};
 pub use error::{Error, Result};

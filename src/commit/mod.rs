@@ -179,6 +179,7 @@ impl Committer {
     fn seal(&mut self, now: Duration) -> Step {
         self.last_seal = now;
         self.state = State::Broken;
+        self.shared.shards.settle();
         let epoch = self.shared.shards.advance();
         if self.shared.shards.collect(epoch, &mut self.collected) == 0 {
             self.published(epoch);

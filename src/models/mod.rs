@@ -6,6 +6,7 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --lib --release model -- --nocapture`
 
+mod hot;
 mod likes;
 
 use std::panic::resume_unwind;
@@ -297,13 +298,17 @@ fn model_close_takes_every_add_that_was_not_refused() {
 }
 
 fn open(disk: &SimDisk) -> Store {
+    open_with_shards(disk, 2)
+}
+
+fn open_with_shards(disk: &SimDisk, shards: usize) -> Store {
     let environment = Environment {
         storage: Arc::new(disk.clone()),
         clock: Arc::new(SimClock::new()),
         driver: Driver::Caller,
         seed: Some(1),
     };
-    let small = Options { shards: 2, segment_bytes: 4_096, snapshot_home: SnapshotHome::File, ..Options::default() };
+    let small = Options { shards, segment_bytes: 4_096, snapshot_home: SnapshotHome::File, ..Options::default() };
     Store::open_in(environment, "/store", small).unwrap()
 }
 

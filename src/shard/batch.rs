@@ -1,10 +1,10 @@
 //! Several changes in one epoch, whole or not at all.
 
+use super::hot::Held;
 use super::likes::{LikeEvent, Liked};
 use super::table::Table;
 use super::{Change, NUMBER, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
 use crate::options::CounterOptions;
-use crate::sync::MutexGuard;
 
 /// One change of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +122,7 @@ impl Shards {
 
     /// Locks every shard of the route once. The only place that takes more than one of these locks: ascending
     /// order is what keeps two batches from waiting for each other.
-    fn lock_in_order(&self, route: &[Routed]) -> Vec<MutexGuard<'_, Shard>> {
+    fn lock_in_order(&self, route: &[Routed]) -> Vec<Held<'_>> {
         route.chunk_by(|a, b| a.stripe == b.stripe).map(|run| self.lock(run[0].stripe as usize)).collect()
     }
 
@@ -132,7 +132,7 @@ impl Shards {
         changes: &[BatchChange<'_>],
         route: &[Routed],
         tallies: bool,
-        guards: &mut [MutexGuard<'_, Shard>],
+        guards: &mut [Held<'_>],
         done: &mut Vec<Done>,
         outcomes: &mut [BatchOutcome],
     ) -> Result<(), (usize, Refusal)> {
@@ -188,7 +188,7 @@ impl Shards {
     }
 
     /// Takes back what [`Shards::change_all`] did, last change first. The epoch's buffers know nothing of it yet.
-    fn undo(&self, guards: &mut [MutexGuard<'_, Shard>], done: &[Done]) {
+    fn undo(&self, guards: &mut [Held<'_>], done: &[Done]) {
         for Done { guard, namespace, did, inserted } in done.iter().rev() {
             let (shard, touched) = (&mut guards[*guard as usize], did.touched());
             if let Did::Like(liked) = did {

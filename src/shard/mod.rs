@@ -24,6 +24,7 @@ mod change;
 mod edges;
 mod entry;
 mod epoch;
+mod hot;
 mod index;
 mod likes;
 mod table;
@@ -38,12 +39,13 @@ use crate::hash::KeyState;
 use crossbeam::utils::CachePadded;
 
 use crate::options::CounterOptions;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 pub(crate) use batch::{BatchChange, BatchOutcome, Operation};
 pub(crate) use change::{Change, Refusal};
 pub(crate) use edges::Position;
 pub(crate) use epoch::{Changes, Pending};
+pub(crate) use hot::Hot;
 pub(crate) use likes::{
     Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, When, reduce,
 };
@@ -63,10 +65,13 @@ const HALTED: u64 = 1 << 63;
 /// Set in the epoch word when the open epoch has changes.
 const DIRTY: u64 = 1 << 62;
 
-/// The epoch's number in the epoch word.
-const NUMBER: u64 = DIRTY - 1;
+/// Set in the epoch word once there was a hot counter.
+const HOT: u64 = 1 << 61;
 
-/// No store gets so far: one epoch in each microsecond makes it 73,000 years. What is beyond was not counted.
+/// The epoch's number in the epoch word.
+const NUMBER: u64 = HOT - 1;
+
+/// No store gets so far: one epoch in each microsecond makes it 36,000 years. What is beyond was not counted.
 pub(crate) const LAST_EPOCH: u64 = NUMBER / 2;
 
 /// The index of a table uses the hash's low bits and those from the 32nd on; the shard is chosen by bits near the top.
@@ -90,6 +95,8 @@ struct Shard {
     sealed: Option<EpochBuffer>,
     /// Empty lists with room, for the next epoch.
     spare: Changes,
+    /// The cells of hot counters, empty and closed while the shard is locked.
+    hot: Vec<Arc<Hot>>,
 }
 
 /// What a change did.
@@ -133,11 +140,6 @@ impl Shards {
     fn stripe_of(&self, hash: u64) -> usize {
         // The count is a power of two; the mask keeps the index in range for the compiler too.
         ((hash >> (64 - TAG_BITS - self.stripes.len().trailing_zeros())) as usize) & (self.stripes.len() - 1)
-    }
-
-    #[inline]
-    fn lock(&self, stripe: usize) -> MutexGuard<'_, Shard> {
-        self.stripes[stripe].lock()
     }
 
     /// Applies one change to one counter.
@@ -263,7 +265,7 @@ impl Shards {
     pub(crate) fn advance(&self) -> u64 {
         let mut word = self.epoch.load(Ordering::Acquire);
         loop {
-            let next = (word & HALTED) | ((word & NUMBER) + 1);
+            let next = (word & (HALTED | HOT)) | ((word & NUMBER) + 1);
             match self.epoch.compare_exchange(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return word & NUMBER,
                 Err(found) => word = found,
@@ -275,9 +277,9 @@ impl Shards {
     /// again. Returns the number of changed counters.
     pub(crate) fn collect(&self, epoch: u64, out: &mut [Changes]) -> usize {
         let mut changes = 0;
-        for (stripe, out) in self.stripes.iter().zip(out) {
+        for (stripe, out) in out.iter_mut().enumerate() {
             out.clear();
-            stripe.lock().take_sealed(epoch, out);
+            self.lock(stripe).take_sealed(epoch, out);
             changes += out.counters.len();
         }
         changes
@@ -290,8 +292,8 @@ impl Shards {
         if let Some(rules) = &rules {
             self.viewers.add_namespace(namespace, rules.width);
         }
-        for stripe in &self.stripes {
-            let mut shard = stripe.lock();
+        for stripe in 0..self.count() {
+            let mut shard = self.lock(stripe);
             let index = usize::from(namespace);
             if shard.tables.len() <= index {
                 shard.tables.resize_with(index + 1, || None);
@@ -302,9 +304,11 @@ impl Shards {
 
     /// Forgets a namespace with all its counters, and their changes that are not collected yet.
     pub(crate) fn drop_namespace(&self, namespace: NamespaceId) {
-        for stripe in &self.stripes {
+        for stripe in 0..self.count() {
             let table = {
-                let mut shard = stripe.lock();
+                let mut shard = self.lock(stripe);
+                // Their cells are closed, and stay so.
+                shard.hot.retain(|hot| !hot.is_of(namespace));
                 shard.tables.get_mut(usize::from(namespace)).and_then(Option::take)
             };
             // Outside the lock: giving back a large table takes long.
@@ -316,8 +320,8 @@ impl Shards {
     /// Live counters of a namespace.
     pub(crate) fn len(&self, namespace: NamespaceId) -> Result<usize, Refusal> {
         let mut len = 0;
-        for stripe in &self.stripes {
-            len += stripe.lock().table(namespace)?.len();
+        for stripe in 0..self.count() {
+            len += self.lock(stripe).table(namespace)?.len();
         }
         Ok(len)
     }
@@ -326,15 +330,15 @@ impl Shards {
     /// take.
     pub(crate) fn counters_and_memory(&self) -> (u64, u64) {
         let (mut counters, mut bytes) = (0, self.stripes.len() * size_of::<CachePadded<Mutex<Shard>>>());
-        for stripe in &self.stripes {
-            let shard = stripe.lock();
+        for stripe in 0..self.count() {
+            let shard = self.lock(stripe);
             for table in shard.tables.iter().flatten() {
                 counters += table.len();
                 bytes += size_of::<Table>() + table.memory_bytes();
             }
             let sealed = shard.sealed.as_ref().map_or(0, |sealed| sealed.changes.memory_bytes());
             bytes += shard.open.changes.memory_bytes() + sealed + shard.spare.memory_bytes();
-            bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>();
+            bytes += shard.tables.capacity() * size_of::<Option<Box<Table>>>() + shard.hot_memory_bytes();
         }
         (counters as u64, bytes as u64)
     }

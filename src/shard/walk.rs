@@ -46,8 +46,10 @@ impl Shards {
         at: Chunk,
         visit: &mut dyn FnMut(&[u8], i64),
     ) -> Result<Option<Chunk>, Refusal> {
-        let Some(stripe) = self.stripes.get(at.stripe) else { return Ok(None) };
-        let shard = stripe.lock();
+        if at.stripe >= self.count() {
+            return Ok(None);
+        }
+        let shard = self.lock(at.stripe);
         let table = shard.table(namespace)?;
         let end = (at.slot + SLOTS_PER_HOLD).min(table.slots());
         for slot in at.slot..end {
@@ -86,15 +88,18 @@ impl Shards {
     }
 
     /// Gives back the slots of removed counters, once the log names the removal. A slot that is in use again, or
-    /// whose counter was changed in the open epoch, stays: that epoch brings it here again.
+    /// whose counter was changed in the open epoch, stays: that epoch brings it here again. So does that of a hot counter,
+    /// which may come back in a way that no full table can refuse.
     pub(crate) fn release_removed(&self, stripe: usize, namespace: NamespaceId, slots: impl Iterator<Item = u32>) {
         let mut slots = slots.peekable();
         while slots.peek().is_some() {
             let mut shard = self.lock(stripe);
             for slot in slots.by_ref().take(SLOTS_PER_HOLD) {
-                let pending = shard.is_pending(namespace, slot);
+                let is_pending = shard.is_pending(namespace, slot);
+                let Ok(table) = shard.table(namespace) else { return };
+                let is_hot = table.key(slot).is_some_and(|key| shard.hot_of(namespace, key).is_some());
                 let Ok(table) = shard.table_mut(namespace) else { return };
-                if !pending && table.value(slot).is_none() && table.key(slot).is_some() {
+                if !is_pending && !is_hot && table.value(slot).is_none() && table.key(slot).is_some() {
                     table.release(slot, |key| hash_key(&self.hasher, key));
                 }
             }
@@ -106,8 +111,8 @@ impl Shards {
         // Counts per shard scatter by the square root of their mean.
         let mean = counters / self.stripes.len();
         let counters = mean + 4 * mean.isqrt() + 1;
-        for stripe in &self.stripes {
-            if let Ok(table) = stripe.lock().table_mut(namespace) {
+        for stripe in 0..self.count() {
+            if let Ok(table) = self.lock(stripe).table_mut(namespace) {
                 table.reserve(counters, |key| hash_key(&self.hasher, key));
             }
         }

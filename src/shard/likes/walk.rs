@@ -59,8 +59,10 @@ impl Shards {
         at: EdgePlace,
         visit: &mut dyn FnMut(Edge<'_>),
     ) -> Result<Option<EdgePlace>, Refusal> {
-        let Some(stripe) = self.stripes.get(at.stripe) else { return Ok(None) };
-        let shard = stripe.lock();
+        if at.stripe >= self.count() {
+            return Ok(None);
+        }
+        let shard = self.lock(at.stripe);
         let table = shard.table(namespace)?;
         let likes = table.likes().ok_or(Refusal::NoNamespace)?;
         let (mut slot, mut within, mut left) = (at.slot, at.within, EDGES_PER_HOLD);
