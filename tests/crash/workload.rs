@@ -1,6 +1,8 @@
 //! Seeded workloads: several lives of one store, each with changes, batches, namespaces that come and go, compactions,
 //! a disk that fills up, and an end of its own.
 
+#[path = "workload/hot.rs"]
+mod hot;
 #[path = "workload/likes.rs"]
 mod liking;
 
@@ -202,6 +204,7 @@ impl Workload {
             9 => self.seal(store),
             10 => self.fill_or_free(),
             11 => self.close_in_vain(store),
+            16 => self.add_hot(store),
             _ => self.change(store),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plaudit::{Delivery, Result, SealedEpoch, Store};
 
 use crate::End;
-use crate::journal::{Counts, Journal, add_counts};
+use crate::journal::{Counts, Hot, Journal, add_counts};
 use crate::likes::{audited, count_name, edge_counts};
 use crate::support::{ROOT, World};
 use plaudit::Driver;
@@ -24,12 +24,21 @@ pub(crate) fn check(world: &World, journal: &Journal, deliveries: &[Delivery], e
     if end.is_orderly() {
         assert!(journal.epochs.keys().all(|done| *done <= epoch), "a close forgot a change: {}", context());
     }
+    check_hot(&store, journal, end);
     assert!(store.recovery().closed_cleanly || epoch == 0 || !sealed, "the log has no seal: {}", context());
     if journal.unknown.is_empty() {
         check_deliveries(journal, deliveries, epoch, end);
     }
     goes_on(world, store, found);
     epoch
+}
+
+/// The hot counter has what was acknowledged, and nothing that was not added.
+fn check_hot(store: &Store, journal: &Journal, end: End) {
+    let found = store.existing_counters("live").and_then(|live| live.get("stream")).unwrap_or(0);
+    let Hot { added, acknowledged, unknown } = journal.hot;
+    let least = if end.is_orderly() { added } else { acknowledged };
+    assert!((least..=added + unknown).contains(&found), "{end:?}: {found} of {:?}", journal.hot);
 }
 
 /// Changes something more, and finds all of it.

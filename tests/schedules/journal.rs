@@ -20,8 +20,20 @@ pub(crate) struct Journal {
     pub(crate) failures: Vec<Error>,
     /// Whether the namespace that comes and goes may exist, or may not.
     pub(crate) other: Vec<bool>,
+    /// What was added by a handle to a hot counter, which knows no epochs.
+    pub(crate) hot: Hot,
     /// Likes that were taken back because their viewer was forgotten or their item removed.
     pub(crate) taken_back: u64,
+}
+
+/// The sums of hot adds.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Hot {
+    pub(crate) added: i64,
+    /// Of it what was acknowledged.
+    pub(crate) acknowledged: i64,
+    /// What was answered with an error after it may have been added.
+    pub(crate) unknown: i64,
 }
 
 impl Journal {
@@ -34,6 +46,9 @@ impl Journal {
         self.failures.extend(other.failures);
         self.other.extend(other.other);
         self.taken_back += other.taken_back;
+        self.hot.added += other.hot.added;
+        self.hot.acknowledged += other.hot.acknowledged;
+        self.hot.unknown += other.hot.unknown;
     }
 
     pub(crate) fn note(&mut self, epoch: u64, changes: &Counts) {

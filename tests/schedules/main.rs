@@ -191,6 +191,7 @@ fn run(figures: &Figures) {
     let options = Options { durability, shards: 2, compaction_threshold_bytes: 4_096, ..options() };
     let store = Store::open_in(environment, ROOT, options).unwrap();
     store.counters("totals").unwrap();
+    store.counters("live").unwrap();
     store.likes("videos").unwrap();
     match end {
         End::PowerCut => disk.cut_power_at(disk.operations() + random.below(60), survival, seed),

@@ -34,8 +34,9 @@ pub(crate) fn work(store: &Store, worker: u64, durability: Durability, mut rando
     let handles = Handles { store, totals, videos, worker, own, immediate: durability == Durability::Immediate };
     let mut edges = Own::default();
     for _ in 0..1 + random.below(4) {
-        let done = match random.below(5) {
+        let done = match random.below(6) {
             0 => batch(&handles, &mut random, &mut journal),
+            5 => add_hot(&handles, &mut random, &mut journal),
             1 => count(&handles, &mut random, &mut journal),
             _ => likes::change(&handles, &mut edges, &mut random, &mut journal),
         };
@@ -87,6 +88,38 @@ pub(crate) fn settle(
     }
     journal.acknowledge(epoch);
     Ok(true)
+}
+
+/// Some adds by a handle to the counter that all workers have in common, which is seen by whoever reads it then.
+fn add_hot(handles: &Handles<'_>, random: &mut Random, journal: &mut Journal) -> Result<()> {
+    let Handles { store, immediate, .. } = handles;
+    let live = store.existing_counters("live")?;
+    let hot = live.hot("stream")?;
+    for _ in 0..1 + random.below(3) {
+        let added = hot.add(1);
+        if added.is_err() {
+            journal.hot.unknown += i64::from(*immediate);
+            return added;
+        }
+        journal.hot.added += 1;
+        journal.hot.acknowledged += i64::from(*immediate);
+    }
+    match random.below(5) {
+        0 => hot.receipt()?.wait()?,
+        1 => hot.receipt().and_then(future::block_on)?,
+        2 => {
+            store.sync()?;
+            journal.acknowledge(journal.epochs.keys().copied().max().unwrap_or(0));
+        }
+        3 => {
+            let seen = live.get("stream")?;
+            assert!(seen >= journal.hot.added, "{seen} of {} own", journal.hot.added);
+            return Ok(());
+        }
+        _ => return Ok(()),
+    }
+    journal.hot.acknowledged = journal.hot.added;
+    Ok(())
 }
 
 /// A batch over both shards.
