@@ -54,6 +54,7 @@
 //! | call | cost |
 //! |---|---|
 //! | [`Counters::add`], [`get`](Counters::get), `set`, `remove` | one lock of one shard, one hash lookup; no I/O, and no allocation for a counter that exists |
+//! | [`HotCounter::add`] | one lock that no other thread takes |
 //! | [`Likes::like`], `unlike`, [`has_liked`](Likes::has_liked) | the same, and a lookup of the viewer among the item's: a scan of up to 128, beyond that an index |
 //! | [`Likes::likers`] | one lock of one shard, a few microseconds for a page, wherever it begins |
 //! | [`Likes::liked_by`], [`liked_among`](Likes::liked_among) | a lookup for each item of the page |

@@ -10,6 +10,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 
 assert_impl_all!(Store: Send, Sync, Clone, std::fmt::Debug);
 assert_impl_all!(Counters: Send, Sync, Clone, std::fmt::Debug);
+assert_impl_all!(HotCounter: Send, Sync, Clone, std::fmt::Debug);
 assert_impl_all!(Batch: Send, Sync, std::fmt::Debug);
 assert_impl_all!(Receipt<'static>: Send, Sync, Unpin, Future<Output = Result<()>>, std::fmt::Debug);
 assert_impl_all!(BatchReceipt: Send, Sync, Unpin, Future<Output = Result<()>>, std::fmt::Debug);

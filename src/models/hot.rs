@@ -57,7 +57,7 @@ fn model_every_hot_add_is_taken_once_and_announced() {
 }
 
 /// An add of a handle beside a change of the counter, and a read after it. The change sees all or nothing of the add,
-/// the read sees both. Fails when `add_hot` looks whether its cell is open before it locks it.
+/// the read sees both. Fails when `lock` does not take the cells.
 #[test]
 fn model_a_hot_add_is_seen_by_whoever_looks_after_it() {
     check(|| {
@@ -77,8 +77,23 @@ fn model_a_hot_add_is_seen_by_whoever_looks_after_it() {
     });
 }
 
+/// An add of a handle beside a change that leaves no room for it. The add comes first, or is refused. Fails when
+/// `add_hot` looks whether its cell is open before it locks it, and when `lock` does not close the cells.
+#[test]
+fn model_a_hot_add_passes_no_end() {
+    check(|| {
+        let shards = shards(1);
+        let hot = cells(&shards);
+        let adder = adder(&shards, &hot, 0);
+        shards.apply(0, KEY, Change::Set(i64::MAX), &FREE).unwrap();
+        let added = adder.join().unwrap();
+        assert!(matches!(added, Ok(()) | Err(Refusal::Overflow { value: i64::MAX, delta: 1 })), "{added:?}");
+        assert_eq!(shards.get(0, KEY).unwrap(), Some(i64::MAX));
+    });
+}
+
 /// The last of two handles goes beside an add of the other, whose thread lets go of it then. Nothing is lost, and the
-/// cells are gone. Fails when `drop_hot` counts the handles before it locks the shard.
+/// cells are gone. Fails when `drop_hot` does not take the cells.
 #[test]
 fn model_the_last_handle_takes_all_with_it() {
     check(|| {
@@ -100,8 +115,8 @@ fn model_the_last_handle_takes_all_with_it() {
 }
 
 /// A whole store on the simulated disk is closed beside an add of a handle. The add is refused, or it is on the disk
-/// when the close has answered. Fails when the committer does not settle after the halt, and when `add_hot` looks for
-/// the halt before it locks its cell.
+/// when the close has answered. Fails when `add_hot` looks for the halt before it locks its cell, and when `lock` does
+/// not take the cells.
 #[test]
 fn model_a_hot_add_beside_a_close_is_refused_or_durable() {
     check(|| {

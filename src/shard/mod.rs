@@ -14,10 +14,11 @@
 //! # Locks and atomics
 //!
 //! - `stripes[n]`: a mutex around the shard's tables and buffers. Several are taken together only by
-//!   [`Shards::apply_batch`], in ascending order.
-//! - `epoch`: one word with the open epoch's number, whether that epoch has changes, and whether changes are refused.
-//!   Changes read it, and the first of an epoch marks it, under a stripe's lock. Only the committer advances it, which
-//!   clears the mark in the same step: a mark can never be lost or be taken for another epoch's.
+//!   [`Shards::apply_batch`], in ascending order. It is taken by [`Shards::lock`] alone, for the sake of hot counters.
+//! - `epoch`: one word with the open epoch's number, whether that epoch has changes, whether changes are refused, and
+//!   whether there was a hot counter. Changes read it, and the first of an epoch marks it, under a stripe's lock.
+//!   Only the committer advances it, which clears the mark in the same step: a mark can never be lost or be taken for
+//!   another epoch's.
 
 mod batch;
 mod change;
