@@ -17,6 +17,9 @@ use crate::peer::Peer;
 
 pub(crate) static PLAUDIT: plaudit::Plaudit = plaudit::Plaudit;
 
+/// By a handle to its one counter: for the question of one hot key only.
+pub(crate) static PLAUDIT_BY_HANDLE: plaudit::HotHandle = plaudit::HotHandle;
+
 /// Those that plaudit is compared with.
 pub(crate) fn all() -> Vec<&'static dyn Peer> {
     vec![

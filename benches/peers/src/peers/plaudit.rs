@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::path::Path;
 
-use plaudit::{Counters, Likes, Receipt, Store};
+use plaudit::{Counters, HotCounter, Likes, Receipt, Store};
 
 use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
@@ -41,6 +41,57 @@ impl Peer for Plaudit {
         let store = Store::open(dir).expect("the store opens");
         let likes = store.likes("peers").expect("a namespace can be created");
         Some(Box::new(Liked { store, likes }))
+    }
+}
+
+/// The same by a handle to a hot counter, a clone for each thread: for the question of one hot key only.
+pub(crate) struct HotHandle;
+
+impl Peer for HotHandle {
+    fn name(&self) -> &'static str {
+        "plaudit, by handle"
+    }
+
+    fn version(&self) -> String {
+        Plaudit.version()
+    }
+
+    fn settings(&self, _: Sync) -> String {
+        "defaults; `Counters::hot`, a clone of the handle for each thread".to_owned()
+    }
+
+    fn home(&self) -> Home {
+        Home::MemoryAndDisk
+    }
+
+    fn counting(&self, dir: &Path, _: Sync) -> Box<dyn Counting> {
+        let store = Store::open(dir).expect("the store opens");
+        let hot = store.counters("peers").and_then(|counters| counters.hot(key(0))).expect("a counter can be created");
+        Box::new(HotCounted { store, hot })
+    }
+}
+
+struct HotCounted {
+    store: Store,
+    hot: HotCounter,
+}
+
+impl Counting for HotCounted {
+    fn hand(&self, _: usize) -> Box<dyn Hand + '_> {
+        let own = self.hot.clone();
+        Box::new(move |numbers: &[u32]| {
+            for _ in numbers {
+                own.add(1).expect("the store takes changes");
+            }
+        })
+    }
+
+    fn sync(&self) {
+        self.store.sync().expect("the store can sync");
+    }
+
+    fn sum(&self, _: u64) -> u64 {
+        self.hot.get().expect("the counter can be read").unsigned_abs()
     }
 }
 

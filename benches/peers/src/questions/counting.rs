@@ -22,7 +22,7 @@ pub(crate) fn ask() -> Section {
              defaults, so that everything is on disk within 5 ms and a sync; each peer its fastest mode, which promises \
              less (see the settings). plaudit and one peer at a time are open, and take turns: a slice of {SLICE:?} \
              each as a warm-up, then {ROUNDS} rounds of a slice each. After each slice, and not in its time, all is \
-             synced. Cells: the peer's median rate; **how many times plaudit's rate in the same round is that**, the \
+             synced. The one hot key is counted by plaudit's handle for such, and by its plain call beside. Cells: the peer's median rate; **how many times plaudit's rate in the same round is that**, the \
              median (and the range). The sum of all counters is checked at the end."
         ),
         tables: Vec::new(),
@@ -36,8 +36,9 @@ pub(crate) fn ask() -> Section {
         ask_of(&mut section, &mut plaudit, able, &loads, keys);
     }
     let mut hot = entries();
-    hot.insert(0, Entry::new(&peers::ATOMIC, 1));
-    ask_of(&mut section, &mut plaudit(Sync::Relaxed, 1), hot, &[(Skew::Hot, Load::new(Skew::Hot, 1))], 1);
+    hot.splice(0..0, [Entry::new(&peers::ATOMIC, 1), Entry::new(&peers::PLAUDIT, 1)]);
+    let mut by_handle = Opened::filled(&peers::PLAUDIT_BY_HANDLE, Sync::Relaxed, 1);
+    ask_of(&mut section, &mut by_handle, hot, &[(Skew::Hot, Load::new(Skew::Hot, 1))], 1);
     section
 }
 
