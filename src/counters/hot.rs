@@ -47,8 +47,8 @@ pub struct HotCounter {
 }
 
 impl HotCounter {
-    /// Creates the counter when it is absent.
-    pub(crate) fn new(counters: Counters, hot: Arc<Hot>) -> Self {
+    /// Of cells that count this handle already.
+    pub(super) fn new(counters: Counters, hot: Arc<Hot>) -> Self {
         let cell = hot.next_cell();
         Self { counters, hot, cell }
     }
@@ -105,6 +105,7 @@ impl HotCounter {
 /// Another handle to the same counter, for another thread.
 impl Clone for HotCounter {
     fn clone(&self) -> Self {
+        self.hot.share();
         Self::new(self.counters.clone(), Arc::clone(&self.hot))
     }
 }

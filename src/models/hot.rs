@@ -93,17 +93,21 @@ fn model_a_hot_add_passes_no_end() {
 }
 
 /// The last of two handles goes beside an add of the other, whose thread lets go of it then. Nothing is lost, and the
-/// cells are gone. Fails when `drop_hot` does not take the cells.
+/// cells are gone. Fails when `drop_hot` does not take the cells, and when it counts references instead of handles.
 #[test]
 fn model_the_last_handle_takes_all_with_it() {
     check(|| {
         let shards = shards(1);
         let hot = cells(&shards);
+        let weak = Arc::downgrade(&hot);
         let other = {
             let (shards, hot) = (Arc::clone(&shards), Arc::clone(&hot));
+            hot.share();
             thread::spawn(move || {
                 add(&shards, &hot, 1).unwrap();
                 shards.drop_hot(&hot);
+                // The handle is gone, its reference not yet: the other one may go here.
+                shards.get(0, KEY).unwrap();
             })
         };
         add(&shards, &hot, 0).unwrap();
@@ -111,6 +115,7 @@ fn model_the_last_handle_takes_all_with_it() {
         drop(hot);
         other.join().unwrap();
         assert_eq!(shards.get(0, KEY).unwrap(), Some(2));
+        assert!(weak.upgrade().is_none(), "the shard still has the cells");
     });
 }
 

@@ -40,7 +40,9 @@ pub(crate) struct Hot {
     is_free: bool,
     /// Each lock protects its cell. It is taken alone or under the shard's, one at a time.
     cells: Box<[CachePadded<Mutex<Cell>>]>,
-    /// Counts the handles, so that they spread over the cells. Nothing else hangs on it.
+    /// How many handles there are. Whoever adds one has one, or the shard's lock; it falls under that lock.
+    handles: AtomicUsize,
+    /// Spreads the handles over the cells. Nothing else hangs on it.
     next: AtomicUsize,
 }
 
@@ -88,7 +90,15 @@ impl Hot {
             cpus.next_power_of_two().min(MAX_CELLS)
         };
         let cells = (0..cells).map(|_| CachePadded::default()).collect();
-        Self { namespace, hash, key: key.into(), is_free, cells, next: AtomicUsize::new(0) }
+        Self {
+            namespace,
+            hash,
+            key: key.into(),
+            is_free,
+            cells,
+            handles: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn key(&self) -> &[u8] {
@@ -99,7 +109,12 @@ impl Hot {
         self.namespace == namespace
     }
 
-    /// The cell of another handle.
+    /// Counts one handle more. Each is let go of by [`Shards::drop_hot`].
+    pub(crate) fn share(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A cell for a handle.
     pub(crate) fn next_cell(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed) % self.cells.len()
     }
@@ -129,8 +144,8 @@ impl Shards {
         Held(shard)
     }
 
-    /// The cells of a counter, which all handles to it share. The counter is created when it is absent. With
-    /// `is_direct` no add uses the cells.
+    /// The cells of a counter, for another handle to it. The counter is created when it is absent. With `is_direct` no
+    /// add uses the cells.
     pub(crate) fn hot(
         &self,
         namespace: NamespaceId,
@@ -147,21 +162,24 @@ impl Shards {
             shard.note(namespace, touched);
         }
         let applied = self.answer(&mut shard, namespace, word, touched, changed);
-        if let Some(hot) = shard.hot_of(namespace, key) {
-            return Ok((Arc::clone(hot), applied));
-        }
-        let is_free = !is_direct && bounds.min == i64::MIN && bounds.max == i64::MAX;
-        let hot = Arc::new(Hot::new(namespace, hash, key, is_free));
-        shard.hot.push(Arc::clone(&hot));
-        self.epoch.fetch_or(HOT, Ordering::AcqRel);
+        let hot = match shard.hot_of(namespace, key) {
+            Some(hot) => Arc::clone(hot),
+            None => {
+                let is_free = !is_direct && bounds.min == i64::MIN && bounds.max == i64::MAX;
+                let hot = Arc::new(Hot::new(namespace, hash, key, is_free));
+                shard.hot.push(Arc::clone(&hot));
+                self.epoch.fetch_or(HOT, Ordering::AcqRel);
+                hot
+            }
+        };
+        hot.share();
         Ok((hot, applied))
     }
 
     /// Lets go of a handle, after which nobody adds to the cells if it was the last one.
     pub(crate) fn drop_hot(&self, hot: &Arc<Hot>) {
         let mut shard = self.lock(self.stripe_of(hot.hash));
-        // The shard's own and this one. Under the lock nobody can come by another.
-        if Arc::strong_count(hot) == 2 {
+        if hot.handles.fetch_sub(1, Ordering::Relaxed) == 1 {
             shard.hot.retain(|held| !Arc::ptr_eq(held, hot));
         }
     }
