@@ -32,6 +32,7 @@ mod tests;
 mod walk;
 
 use std::hash::{BuildHasher, Hasher};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use crate::hash::KeyState;
@@ -81,8 +82,10 @@ pub(crate) struct Shards {
     hasher: KeyState,
 }
 
-/// What one lock protects.
+/// What one lock protects. In this order, because the cores hand the cache lines that are written to each other: the
+/// lock and all that a change of a counter needs of the shard are in the first.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Shard {
     /// By namespace number; `None` where this shard has no counter of it yet or it was dropped.
     tables: Vec<Option<Box<Table>>>,
@@ -91,6 +94,11 @@ struct Shard {
     /// Empty lists with room, for the next epoch.
     spare: Changes,
 }
+
+const CACHE_LINE: usize = 64;
+
+// The lock is the word before.
+const _: () = assert!(size_of::<u64>() + offset_of!(Shard, open) + EpochBuffer::HOT_BYTES <= CACHE_LINE);
 
 /// What a change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
