@@ -1,5 +1,7 @@
 //! The changes of one epoch in one shard: each changed counter once.
 
+use std::mem::offset_of;
+
 use super::likes::{EdgeChange, EdgeState, RemovedEdges, reduce};
 use super::table::Table;
 use super::{NamespaceId, Touched};
@@ -31,8 +33,9 @@ impl Pending {
     }
 }
 
-/// What an epoch changed in a shard.
+/// What an epoch changed in a shard. The order of fields matters: see [`EpochBuffer::HOT_BYTES`].
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Changes {
     /// Each changed counter once, also an item whose edges changed while its count stayed.
     pub(crate) counters: Vec<Pending>,
@@ -77,6 +80,7 @@ fn clear<T>(list: &mut Vec<T>) {
 /// Briggs and Torczon 1993): the hint is right if and only if the list has the entry's own slot there. So coalescing
 /// is one compare and one store, and sealing an epoch has no entry to reset.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct EpochBuffer {
     pub(super) epoch: u64,
     pub(super) changes: Changes,
@@ -88,6 +92,10 @@ pub(super) struct EpochBuffer {
 const EDGES_KEPT: usize = 1 << 16;
 
 impl EpochBuffer {
+    /// How much of it, from its start, a change of a counter reads or writes.
+    pub(super) const HOT_BYTES: usize =
+        offset_of!(Self, changes) + offset_of!(Changes, counters) + size_of::<Vec<Pending>>();
+
     /// Of an epoch that has no changes yet.
     pub(super) fn new(epoch: u64, changes: Changes) -> Self {
         Self { epoch, changes, reduced: 0 }

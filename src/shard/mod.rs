@@ -34,6 +34,7 @@ mod tests;
 mod walk;
 
 use std::hash::{BuildHasher, Hasher};
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use crate::hash::KeyState;
@@ -87,8 +88,10 @@ pub(crate) struct Shards {
     hasher: KeyState,
 }
 
-/// What one lock protects.
+/// What one lock protects. In this order, because the cores hand the cache lines that are written to each other: the
+/// lock and all that a change of a counter needs of the shard are in the first.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Shard {
     /// By namespace number; `None` where this shard has no counter of it yet or it was dropped.
     tables: Vec<Option<Box<Table>>>,
@@ -99,6 +102,11 @@ struct Shard {
     /// The cells of hot counters, empty and closed while the shard is locked.
     hot: Vec<Arc<Hot>>,
 }
+
+const CACHE_LINE: usize = 64;
+
+// The lock is the word before.
+const _: () = assert!(size_of::<u64>() + offset_of!(Shard, open) + EpochBuffer::HOT_BYTES <= CACHE_LINE);
 
 /// What a change did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -113,7 +113,10 @@ impl Table {
         let entry = &mut self.entries[slot as usize];
         let was_live = entry.is_live();
         entry.set_live_value(value);
-        self.live = self.live - usize::from(was_live) + usize::from(value.is_some());
+        // Not written while it stays as it is, so that every core can have its own copy of the table's cache line.
+        if was_live != value.is_some() {
+            self.live = self.live - usize::from(was_live) + usize::from(value.is_some());
+        }
     }
 
     /// Gives a slot back, with its key. The slot must be in use.
