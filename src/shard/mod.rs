@@ -89,7 +89,8 @@ pub(crate) struct Shards {
 }
 
 /// What one lock protects. In this order, because the cores hand the cache lines that are written to each other: the
-/// lock and all that a change of a counter needs of the shard are in the first.
+/// lock and all that a change of a counter writes of the shard are in the first. Of the others it only reads, whether
+/// there are hot counters.
 #[derive(Debug, Default)]
 #[repr(C)]
 struct Shard {
