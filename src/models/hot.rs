@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::{FREE, check, open_with_shards, shards, sum};
+use super::{FREE, check, open_with_shards, shards, sum, take};
 use crate::error::Error;
-use crate::shard::{Change, Changes, Hot, Pending, Refusal, Shards};
+use crate::shard::{Change, Hot, Refusal, Shards};
 use crate::storage::sim::{SimDisk, Survival};
 
 const KEY: &[u8] = b"a";
@@ -28,15 +28,6 @@ fn adder(shards: &Arc<Shards>, hot: &Arc<Hot>, cell: usize) -> thread::JoinHandl
     thread::spawn(move || add(&shards, &hot, cell))
 }
 
-/// Takes an epoch as the committer does, which settles first.
-fn take(shards: &Shards) -> Vec<Pending> {
-    shards.settle();
-    let epoch = shards.advance();
-    let mut collected: Vec<Changes> = (0..shards.count()).map(|_| Changes::default()).collect();
-    shards.collect(epoch, &mut collected);
-    collected.into_iter().flat_map(|changes| changes.counters).collect()
-}
-
 /// Two threads, an add each; the committer takes an epoch. Each add is in it, or the next epoch is marked; the two
 /// epochs have each add once. Fails when `collect` does not take the cells, when whoever takes them does not mark the
 /// epoch, or when a cell is not emptied.
@@ -45,12 +36,12 @@ fn model_every_hot_add_is_taken_once_and_announced() {
     check(|| {
         let shards = shards(1);
         let hot = cells(&shards);
-        let mut taken = sum(&take(&shards));
+        let mut taken = sum(&take(&shards).1);
         let adders = [0, 1].map(|cell| adder(&shards, &hot, cell));
-        taken += sum(&take(&shards));
+        taken += sum(&take(&shards).1);
         adders.into_iter().for_each(|adder| adder.join().unwrap().unwrap());
         if shards.is_dirty() {
-            taken += sum(&take(&shards));
+            taken += sum(&take(&shards).1);
         }
         assert_eq!(taken, 2);
     });

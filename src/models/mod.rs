@@ -65,6 +65,7 @@ fn add_in_batch(key: &[u8]) -> BatchChange<'_> {
 
 /// Takes an epoch as the committer does.
 fn take(shards: &Shards) -> (u64, Vec<Pending>) {
+    shards.settle();
     let epoch = shards.advance();
     let mut collected: Vec<Changes> = (0..shards.count()).map(|_| Changes::default()).collect();
     shards.collect(epoch, &mut collected);

@@ -155,13 +155,7 @@ impl Shards {
     ) -> Result<(Arc<Hot>, Applied), Refusal> {
         let hash = self.hash(key);
         let mut shard = self.lock(self.stripe_of(hash));
-        let word = self.open(&mut shard)?;
-        let touched = shard.change(namespace, hash, key, Change::Add(0), bounds, &self.hasher)?;
-        let changed = touched.before != touched.after;
-        if changed {
-            shard.note(namespace, touched);
-        }
-        let applied = self.answer(&mut shard, namespace, word, touched, changed);
+        let applied = self.apply_in(&mut shard, namespace, hash, key, Change::Add(0), bounds)?;
         let hot = match shard.hot_of(namespace, key) {
             Some(hot) => Arc::clone(hot),
             None => {

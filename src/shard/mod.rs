@@ -162,8 +162,21 @@ impl Shards {
         bounds: &CounterOptions,
     ) -> Result<Applied, Refusal> {
         let hash = self.hash(key);
-        let mut guard = self.lock(self.stripe_of(hash));
-        let shard = &mut *guard;
+        let mut shard = self.lock(self.stripe_of(hash));
+        self.apply_in(&mut shard, namespace, hash, key, change, bounds)
+    }
+
+    /// The same in a shard that is locked.
+    #[inline]
+    fn apply_in(
+        &self,
+        shard: &mut Shard,
+        namespace: NamespaceId,
+        hash: u64,
+        key: &[u8],
+        change: Change,
+        bounds: &CounterOptions,
+    ) -> Result<Applied, Refusal> {
         let word = self.open(shard)?;
         let touched = shard.change(namespace, hash, key, change, bounds, &self.hasher)?;
         let changed = touched.before != touched.after;
