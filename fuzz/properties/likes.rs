@@ -117,7 +117,7 @@ impl Run {
         let likes = self.likes(event.namespace());
         let result = self.at_its_time(event, || event.apply(&likes)).map(|receipt| {
             assert_eq!((receipt.value(), receipt.delta()), (expected, delta.into()), "{event:?}");
-            receipt.epoch()
+            Some(receipt.epoch())
         });
         self.applied(result, true, contents);
     }
@@ -138,7 +138,7 @@ impl Run {
         }
         let tally = |delta| super::apply(&mut contents.counts, counted_id, counted, KEYS - 1, What::AddLarge(delta));
         let is_accepted = deltas.into_iter().filter(|delta| *delta != 0).map(tally).all(|value| value.is_some());
-        let result = batch.commit().map(|receipt| receipt.epoch());
+        let result = batch.commit().map(|receipt| Some(receipt.epoch()));
         self.applied(result, is_accepted, contents);
     }
 
@@ -150,7 +150,7 @@ impl Run {
         let likes = self.likes(event.namespace());
         let result = likes.remove_item(key(event.item())).map(|receipt| {
             assert_eq!((receipt.previous(), receipt.value()), (count, 0));
-            receipt.epoch()
+            Some(receipt.epoch())
         });
         self.applied(result, true, contents);
     }
@@ -169,7 +169,7 @@ impl Run {
         });
         let result = self.likes(event.namespace()).forget_viewer(event.viewer()).map(|receipt| {
             assert_eq!(receipt.previous(), likes);
-            receipt.epoch()
+            Some(receipt.epoch())
         });
         self.applied(result, true, contents);
     }

@@ -1,17 +1,19 @@
 //! Any sequence of operations, with failing calls, a full disk and power cuts, against plain maps: every acknowledged
 //! change is there exactly once, every batch is whole or absent, and what fails is said to have failed.
 
+mod faults;
+mod hot;
 mod likes;
 mod model;
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk, Survival};
+use plaudit::storage::sim::{Fault, SimClock, SimDisk};
 use plaudit::{AtBound, Driver, Durability, Environment, Error, Options, SnapshotHome, Stepped, Store};
 
+use faults::{After, Call, Kind};
 use likes::Event;
 use model::{Contents, Counts, Found, KEYS, LIKES, Model, NAMESPACES, bounds, key, like_options, name};
 
@@ -55,6 +57,7 @@ enum Step {
     LikeInBatch { events: Vec<Event>, counted: u8 },
     RemoveItem(Event),
     ForgetViewer(Event),
+    Hot { namespace: u8, key: u8, what: hot::Use },
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -70,36 +73,6 @@ enum What {
     Set(i64),
     CompareAndSet { expected: i8, new: i8 },
     Remove,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum After {
-    Nothing,
-    Everything,
-    Prefix,
-    Random,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Call {
-    Create,
-    Open,
-    Read,
-    Write,
-    Allocate,
-    Truncate,
-    Sync,
-    Rename,
-    Remove,
-    SyncDir,
-    List,
-}
-
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Kind {
-    Other,
-    StorageFull,
-    Interrupted,
 }
 
 /// Does what the bytes say, and compares at every step.
@@ -124,6 +97,8 @@ struct Run {
     options: Options,
     /// `None` after it stopped.
     store: Option<Store>,
+    /// None of a store that stopped.
+    hots: Vec<hot::Handle>,
     model: Model,
     /// Whether calls may fail.
     is_troubled: bool,
@@ -147,7 +122,8 @@ impl Run {
             ..Options::default()
         };
         let (disk, clock, model) = (SimDisk::new(), SimClock::new(), Model::new());
-        let mut run = Self { disk, clock, options, store: None, model, is_troubled: false, cut_ahead: None };
+        let mut run =
+            Self { disk, clock, options, store: None, hots: Vec::new(), model, is_troubled: false, cut_ahead: None };
         run.open();
         run
     }
@@ -190,6 +166,7 @@ impl Run {
             Step::LikeInBatch { events, counted } => self.like_in_batch(events, *counted),
             Step::RemoveItem(event) => self.remove_item(*event),
             Step::ForgetViewer(event) => self.forget_viewer(*event),
+            Step::Hot { namespace, key, what } => self.hot(*namespace, *key, *what),
         }
     }
 
@@ -206,6 +183,10 @@ impl Run {
 
     fn store(&self) -> Store {
         self.store.clone().unwrap_or_else(|| panic!("a step that needs a store has one"))
+    }
+
+    fn stopped(&mut self) {
+        (self.store, self.hots) = (None, Vec::new());
     }
 
     fn open(&mut self) {
@@ -234,7 +215,7 @@ impl Run {
             self.disk.cut_power_at(self.disk.operations(), survival.survival(), seed);
         }
         // With the power off it can do no more than answer errors.
-        self.store = None;
+        self.stopped();
         self.disk = self.disk.power_cut(survival.survival(), seed);
         self.disk.set_capacity(None);
         (self.is_troubled, self.cut_ahead) = (false, None);
@@ -264,9 +245,15 @@ impl Run {
         self.options.shards = if one_shard { 1 } else { 4 };
         if let Some(store) = self.store.take() {
             match store.clone().close() {
-                Ok(()) => self.model.all_durable(),
+                Ok(()) => {
+                    self.model.all_durable();
+                    self.refuse_closed();
+                }
                 Err(error) if error.is_storage_full() && self.is_troubled => self.store = Some(store),
-                Err(error) => assert!(self.is_troubled, "{error:?}"),
+                Err(error) => {
+                    assert!(self.is_troubled, "{error:?}");
+                    self.hots.clear();
+                }
             }
         }
         if self.store.is_none() {
@@ -281,7 +268,7 @@ impl Run {
             Err(error) => assert!(self.is_troubled && !error.is_corrupt(), "{error:?}"),
         }
         if matches!(self.store().sync(), Err(Error::Poisoned { .. })) {
-            self.store = None;
+            self.stopped();
         }
         None
     }
@@ -299,7 +286,7 @@ impl Run {
     fn commit(&mut self) {
         if self.store.as_ref().is_some_and(|store| store.step() == Stepped::Stopped) {
             assert!(self.is_troubled, "nothing stops a store but a failure");
-            self.store = None;
+            self.stopped();
         }
     }
 
@@ -365,7 +352,7 @@ impl Run {
         };
         let result = result.map(|receipt| {
             assert_eq!(Some(receipt.value()), expected, "{what:?}");
-            receipt.epoch()
+            Some(receipt.epoch())
         });
         self.applied(result, expected.is_some(), contents);
     }
@@ -387,21 +374,24 @@ impl Run {
             };
             is_accepted &= apply(&mut contents.counts, id, namespace, number, what).is_some();
         }
-        let result = batch.commit().map(|receipt| receipt.epoch());
+        let result = batch.commit().map(|receipt| Some(receipt.epoch()));
         self.applied(result, is_accepted, contents);
     }
 
     /// Takes note of a change: applied, refused by its bounds, or left open by a failure.
-    fn applied(&mut self, result: Result<u64, Error>, is_accepted: bool, contents: Contents) {
+    fn applied(&mut self, result: Result<Option<u64>, Error>, is_accepted: bool, contents: Contents) {
         let is_immediate = self.options.durability == Durability::Immediate;
         match result {
             Ok(epoch) => {
                 assert!(is_accepted, "a change that leaves the bounds is refused");
                 if contents != self.model.contents {
-                    self.model.changed(contents, Some(epoch));
+                    self.model.changed(contents, epoch);
                 }
                 if is_immediate {
-                    assert!(self.store().durable_epoch() >= epoch, "an immediate change is durable");
+                    assert!(
+                        epoch.is_none_or(|epoch| self.store().durable_epoch() >= epoch),
+                        "an immediate change is durable"
+                    );
                 }
             }
             Err(Error::Overflow { .. } | Error::OutOfBounds { .. }) => {
@@ -446,43 +436,4 @@ fn apply(counts: &mut Counts, id: u32, namespace: u8, key: u8, what: What) -> Op
     let value = within as i64;
     counts.insert((id, key), value);
     Some(value)
-}
-
-impl After {
-    fn survival(self) -> Survival {
-        match self {
-            Self::Nothing => Survival::Nothing,
-            Self::Everything => Survival::Everything,
-            Self::Prefix => Survival::Prefix,
-            Self::Random => Survival::Random,
-        }
-    }
-}
-
-impl Call {
-    fn operation(self) -> Operation {
-        match self {
-            Self::Create => Operation::Create,
-            Self::Open => Operation::Open,
-            Self::Read => Operation::Read,
-            Self::Write => Operation::Write,
-            Self::Allocate => Operation::Allocate,
-            Self::Truncate => Operation::Truncate,
-            Self::Sync => Operation::Sync,
-            Self::Rename => Operation::Rename,
-            Self::Remove => Operation::Remove,
-            Self::SyncDir => Operation::SyncDir,
-            Self::List => Operation::List,
-        }
-    }
-}
-
-impl Kind {
-    fn kind(self) -> ErrorKind {
-        match self {
-            Self::Other => ErrorKind::Other,
-            Self::StorageFull => ErrorKind::StorageFull,
-            Self::Interrupted => ErrorKind::Interrupted,
-        }
-    }
 }
