@@ -1,8 +1,9 @@
 //! How much resident memory does a counter take?
 //!
 //! Ten million counters with 16-byte keys, added one by one to a store with default options, then synced; beside it the
-//! same in `DashMap<Box<[u8]>, AtomicU64>`. Each is measured in a process of its own, as the difference of its resident
-//! memory, so that nothing freed by the one is used by the other.
+//! same in `DashMap<Box<[u8]>, AtomicU64>`. Each is measured in a process of its own, so that nothing freed by the one
+//! is used by the other: what the process has asked of the allocator, and how much more resident memory it has than
+//! before.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
 
@@ -12,11 +13,15 @@ use std::process::Command;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use cap::Cap;
 use criterion::{Criterion, Throughput};
 use dashmap::DashMap;
 use plaudit::Store;
 
 use support::{fill, key, resident_bytes, scaled, verdict};
+
+#[global_allocator]
+static ALLOCATOR: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
 
 const COUNTERS: u64 = 10_000_000;
 const TARGET_BYTES: f64 = 48.0;
@@ -38,9 +43,11 @@ fn main() {
         println!("memory per counter: skipped, because there is no /proc/self/statm here");
         return;
     }
-    let (plaudit, dashmap) = (bytes_per_counter("plaudit"), bytes_per_counter("dashmap"));
+    let ([plaudit_allocated, plaudit], [dashmap_allocated, dashmap]) =
+        (bytes_per_counter("plaudit"), bytes_per_counter("dashmap"));
     println!(
-        "memory per counter: plaudit {plaudit:.1} bytes, DashMap {dashmap:.1} bytes, ratio {:.2}",
+        "memory per counter: plaudit {plaudit:.1} bytes, DashMap {dashmap:.1} bytes, ratio {:.2}; allocated \
+         {plaudit_allocated:.1} and {dashmap_allocated:.1}",
         plaudit / dashmap
     );
     let target = format!("<= {TARGET_BYTES} bytes");
@@ -68,22 +75,27 @@ fn measure_growth(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn bytes_per_counter(engine: &str) -> f64 {
+/// What it has allocated for each counter, and how much more is resident.
+fn bytes_per_counter(engine: &str) -> [f64; 2] {
     let program = std::env::current_exe().expect("the bench knows where it is");
     let child = Command::new(program).args(std::env::args().skip(1)).env(CHILD_VARIABLE, engine).output();
     let output = child.expect("the bench can start itself");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{engine} failed: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text.trim().parse().expect("the child prints one number")
+    let mut figures = text.split_whitespace().map(|figure| figure.parse().expect("the child prints numbers"));
+    [(); 2].map(|()| figures.next().expect("the child prints two numbers"))
 }
 
-/// In the child: prints the bytes for each counter.
+/// In the child: prints the bytes for each counter, allocated and resident.
 fn fill_and_report(engine: &str) {
     let count = scaled(COUNTERS);
-    let resident = || resident_bytes().expect("the parent checked that it can be read") as f64;
-    let report = |before: f64| println!("{}", (resident() - before) / count as f64);
+    let figures = || [ALLOCATOR.allocated() as u64, resident_bytes().expect("the parent checked that it can be read")];
+    let report = |before: [u64; 2]| {
+        let growth = |(now, before)| (now as f64 - before as f64) / count as f64;
+        figures().into_iter().zip(before).map(growth).for_each(|figure| println!("{figure}"));
+    };
     if engine == "dashmap" {
-        let before = resident();
+        let before = figures();
         let map: DashMap<Box<[u8]>, AtomicU64> = DashMap::new();
         for number in 0..count {
             map.insert(Box::from(&key(number)[..]), AtomicU64::new(1));
@@ -91,7 +103,7 @@ fn fill_and_report(engine: &str) {
         return report(before);
     }
     let dir = support::temp_dir();
-    let before = resident();
+    let before = figures();
     let store = Store::open(dir.path()).expect("a new store opens");
     let counters = store.counters("bench").expect("a namespace can be created");
     fill(&counters, count);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top. A module uses only modules further down.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "lib",
     "fuzzing",
     "store",
@@ -30,6 +30,7 @@ const ORDER: [&str; 29] = [
     "edge",
     "hash",
     "varint",
+    "reuse",
     "storage",
     "clock",
     "options",

@@ -8,6 +8,7 @@ use super::format::{
     ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Kind, Place, SEGMENT_HEADER_BYTES, SegmentHeader, frame_len,
 };
 use super::segment_path;
+use crate::reuse;
 use crate::storage::{Storage, StorageFile};
 use crate::{Error, Result};
 
@@ -327,7 +328,7 @@ impl LogWriter {
         let header = FrameHeader { kind, body_len, epoch, time_ms, body_crc, prev_chain: self.chain };
         let (bytes, chain) = header.encode(place);
         // One buffer and one write: a system call costs more than a copy of the body.
-        self.buffer.clear();
+        reuse::clear(&mut self.buffer);
         self.buffer.extend_from_slice(&bytes);
         self.buffer.extend_from_slice(body);
         self.buffer.resize(self.buffer.len().next_multiple_of(ALIGNMENT), 0);

@@ -3,7 +3,7 @@
 use super::hot::Held;
 use super::likes::{LikeEvent, Liked};
 use super::table::Table;
-use super::{Change, NUMBER, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
+use super::{Change, NUMBER, NamespaceId, Note, Refusal, Shard, Shards, Touched, hash_key};
 use crate::options::CounterOptions;
 
 /// One change of a batch.
@@ -184,7 +184,7 @@ impl Shards {
                 (Change::Add(delta), bounds)
             }
         };
-        shard.change(namespace, hash, key, change, bounds, &self.hasher).map(Did::Count)
+        shard.change(namespace, hash, key, change, bounds, Note::Later, &self.hasher).map(Did::Count)
     }
 
     /// Takes back what [`Shards::change_all`] did, last change first. The epoch's buffers know nothing of it yet.

@@ -115,6 +115,15 @@ impl SpilledKeys {
         }
     }
 
+    /// Whether an entry is of this key, which is not empty.
+    #[inline]
+    pub(super) fn is_key(&self, entry: &Entry, key: &[u8]) -> bool {
+        match entry.key.get(..key.len()) {
+            Some(inline) => usize::from(entry.tag & !REMOVED_BIT) == key.len() && inline == key,
+            None => self.key(entry) == key,
+        }
+    }
+
     /// Bytes of memory held beside the entries.
     pub(super) fn memory_bytes(&self) -> usize {
         self.keys.capacity() * size_of::<Box<[u8]>>() + self.free.capacity() * size_of::<u32>() + self.bytes

@@ -3,8 +3,8 @@
 use std::mem::offset_of;
 
 use super::likes::{EdgeChange, EdgeState, RemovedEdges, reduce};
-use super::table::Table;
 use super::{NamespaceId, Touched};
+use crate::reuse;
 
 /// A counter's change over an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,28 +51,14 @@ impl Changes {
         self.counters.is_empty()
     }
 
-    /// Keeps room for the next epoch, but not that of one that was far larger than the last.
     pub(super) fn clear(&mut self) {
-        clear(&mut self.counters);
-        clear(&mut self.edges);
+        reuse::clear(&mut self.counters);
+        reuse::clear(&mut self.edges);
         self.removed.clear();
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         self.counters.capacity() * size_of::<Pending>() + self.edges.capacity() * size_of::<EdgeChange>()
-    }
-}
-
-/// How much more room than the last epoch needed is kept, in a list of more than [`SMALL`].
-const SPARE: usize = 4;
-
-const SMALL: usize = 256;
-
-fn clear<T>(list: &mut Vec<T>) {
-    let used = list.len();
-    list.clear();
-    if list.capacity() > SMALL.max(SPARE * used) {
-        list.shrink_to(used.max(SMALL));
     }
 }
 
@@ -110,12 +96,12 @@ impl EpochBuffer {
             .is_some_and(|pending| pending.slot == slot && pending.namespace == namespace)
     }
 
-    /// Notes what was done to a counter. A change without a slot is of nothing that is stored.
+    /// Notes what was done to a counter, whose entry has this mark. A change without a slot is of nothing that is
+    /// stored.
     #[inline]
-    pub(super) fn note(&mut self, namespace: NamespaceId, touched: Touched, table: &mut Table) {
+    pub(super) fn note(&mut self, namespace: NamespaceId, touched: Touched, mark: &mut u32) {
         let Some(slot) = touched.slot else { return };
         let (value, live) = (touched.after.unwrap_or(0), touched.after.is_some());
-        let mark = table.mark(slot);
         let counters = &mut self.changes.counters;
         match counters.get_mut(*mark as usize) {
             Some(pending) if pending.slot == slot && pending.namespace == namespace => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::{Applied, Change, HOT, NUMBER, NamespaceId, Refusal, Shard, Shards, Touched};
+use super::{Applied, Change, HOT, NUMBER, NamespaceId, Note, Refusal, Shard, Shards, Touched};
 use crate::options::{AtBound, CounterOptions};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
@@ -229,11 +229,12 @@ impl Shards {
         // Also when the store takes no more changes: these were taken before, and the committer collects them.
         let word = self.epoch.load(Ordering::Acquire);
         shard.open_buffer(word & NUMBER);
-        let change = shard.change(hot.namespace, hot.hash, &hot.key, Change::Add(added), &UNBOUNDED, &self.hasher);
+        let Hot { namespace, hash, key, .. } = hot;
+        let added = Change::Add(added);
+        let change = shard.change(*namespace, *hash, key, added, &UNBOUNDED, Note::Now, &self.hasher);
         let touched =
             change.expect("a hot counter keeps its slot, and its cells are open while it is far from both ends");
         if touched.before != touched.after {
-            shard.note(hot.namespace, touched);
             // If this is the first of an epoch the committer is awake: it has advanced, and not come to this shard yet.
             self.mark_dirty(word);
         }

@@ -5,21 +5,23 @@
 //! one. Tables whose control bytes stand apart from their slots, as hashbrown's, read two lines one after the other,
 //! and in a large store each is a miss.
 
-/// No slot and tag: the largest slot is never used.
+/// No slot and tag: the largest slot that has room is never used.
 const EMPTY: u32 = u32::MAX;
-
-const MIN_BUCKETS: usize = 8;
 
 /// Slots by the hash of their keys.
 #[derive(Debug)]
 pub(super) struct Index {
-    /// A power of two, at most three quarters in use.
+    /// At most four fifths in use. Any number of them: powers of two would leave up to half of the rest empty.
     buckets: Box<[u32]>,
+    /// The bits of a bucket that are its slot; the others are the tag.
+    slots: u32,
+    /// How many bits that are.
+    slot_bits: u32,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { buckets: Box::new([EMPTY]) }
+        Self { buckets: Box::new([EMPTY]), slots: 0, slot_bits: 0 }
     }
 }
 
@@ -27,28 +29,33 @@ impl Index {
     /// The slot with this hash that `is_it`.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let (slots, tag) = (self.slot_mask(), self.tag(hash));
-        let mut at = hash as usize & (self.buckets.len() - 1);
+        let (slots, tag) = (self.slots, self.tag(hash));
+        let mut at = self.home(hash);
         loop {
-            let bucket = self.buckets[at];
+            let Some(&bucket) = self.buckets.get(at) else {
+                at = 0;
+                continue;
+            };
             if bucket & !slots == tag && bucket != EMPTY && is_it(bucket & slots) {
                 return Some(bucket & slots);
             }
             if bucket == EMPTY {
                 return None;
             }
-            at = (at + 1) & (self.buckets.len() - 1);
+            at += 1;
         }
     }
 
     /// How many slots it takes before it must be built anew.
     pub(super) fn capacity(&self) -> usize {
-        self.buckets.len() / 4 * 3
+        self.buckets.len() / 5 * 4
     }
 
     /// Builds it for `capacity` slots at least, of the hashes of the slots from 0 on; `None` for one that is vacant.
     pub(super) fn rebuild(&mut self, capacity: usize, hashes: impl Iterator<Item = Option<u64>>) {
-        let buckets = (capacity + capacity / 3 + 1).next_power_of_two().max(MIN_BUCKETS);
+        let buckets = capacity.div_ceil(4) * 5;
+        self.slots = (buckets.next_power_of_two() - 1) as u32;
+        self.slot_bits = self.slots.trailing_ones();
         self.buckets = vec![EMPTY; buckets].into();
         for (hash, slot) in hashes.zip(0..) {
             if let Some(hash) = hash {
@@ -59,33 +66,31 @@ impl Index {
 
     /// Adds a slot below the capacity.
     pub(super) fn insert(&mut self, hash: u64, slot: u32) {
-        let mask = self.buckets.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = self.home(hash);
         while self.buckets[at] != EMPTY {
-            at = (at + 1) & mask;
+            at = self.next(at);
         }
         self.buckets[at] = self.tag(hash) | slot;
     }
 
     /// Removes a slot. Those behind it move up, so that no mark of the removed one has to stay.
     pub(super) fn remove(&mut self, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
-        let (mask, slots) = (self.buckets.len() - 1, self.slot_mask());
-        let mut gap = hash as usize & mask;
-        while self.buckets[gap] & slots != slot {
+        let mut gap = self.home(hash);
+        while self.buckets[gap] & self.slots != slot {
             if self.buckets[gap] == EMPTY {
                 return;
             }
-            gap = (gap + 1) & mask;
+            gap = self.next(gap);
         }
         let mut at = gap;
         loop {
-            at = (at + 1) & mask;
+            at = self.next(at);
             let bucket = self.buckets[at];
             if bucket == EMPTY {
                 break;
             }
-            let home = hash_of(bucket & slots) as usize & mask;
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
+            let home = self.home(hash_of(bucket & self.slots));
+            if self.steps(home, at) >= self.steps(gap, at) {
                 self.buckets[gap] = bucket;
                 gap = at;
             }
@@ -97,15 +102,27 @@ impl Index {
         self.buckets.len() * size_of::<u32>()
     }
 
+    /// Where a search begins: the hash's low half as a fraction of all buckets (Lemire 2019, "Fast random integer
+    /// generation in an interval").
     #[inline]
-    fn slot_mask(&self) -> u32 {
-        (self.buckets.len() - 1) as u32
+    fn home(&self, hash: u64) -> usize {
+        (((hash & u64::from(u32::MAX)) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, at: usize) -> usize {
+        if at + 1 < self.buckets.len() { at + 1 } else { 0 }
+    }
+
+    /// How far it is from one bucket to another.
+    fn steps(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.buckets.len() - from }
     }
 
     /// Bits of the hash that neither choose the bucket nor, in a table of usual size, the shard.
     #[inline]
     fn tag(&self, hash: u64) -> u32 {
-        (((hash >> 32) as u32) << (self.buckets.len().trailing_zeros() & 31)) & !self.slot_mask()
+        ((hash >> 32) as u32).wrapping_shl(self.slot_bits) & !self.slots
     }
 }
 

@@ -28,6 +28,7 @@ mod epoch;
 mod hot;
 mod index;
 mod likes;
+mod slab;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,8 @@ pub(crate) struct Shards {
     epoch: CachePadded<AtomicU64>,
     viewers: Viewers,
     hasher: KeyState,
+    /// Where in a hash the number of its shard is.
+    stripe_shift: u32,
 }
 
 /// What one lock protects. In this order, because the cores hand the cache lines that are written to each other: the
@@ -134,6 +137,7 @@ impl Shards {
             epoch: CachePadded::new(AtomicU64::new(1)),
             viewers: Viewers::new(count, hasher()),
             hasher: hasher(),
+            stripe_shift: u64::BITS - TAG_BITS - count.trailing_zeros(),
         }
     }
 
@@ -149,7 +153,7 @@ impl Shards {
     #[inline]
     fn stripe_of(&self, hash: u64) -> usize {
         // The count is a power of two; the mask keeps the index in range for the compiler too.
-        ((hash >> (64 - TAG_BITS - self.stripes.len().trailing_zeros())) as usize) & (self.stripes.len() - 1)
+        ((hash >> self.stripe_shift) as usize) & (self.stripes.len() - 1)
     }
 
     /// Applies one change to one counter.
@@ -178,12 +182,8 @@ impl Shards {
         bounds: &CounterOptions,
     ) -> Result<Applied, Refusal> {
         let word = self.open(shard)?;
-        let touched = shard.change(namespace, hash, key, change, bounds, &self.hasher)?;
-        let changed = touched.before != touched.after;
-        if changed {
-            shard.note(namespace, touched);
-        }
-        Ok(self.answer(shard, namespace, word, touched, changed))
+        let touched = shard.change(namespace, hash, key, change, bounds, Note::Now, &self.hasher)?;
+        Ok(self.answer(shard, namespace, word, touched, touched.before != touched.after))
     }
 
     /// Opens a shard's buffer of the open epoch, and returns the epoch word. Under the shard's lock.
@@ -379,6 +379,19 @@ fn hash_key(hasher: &KeyState, key: &[u8]) -> u64 {
     state.finish()
 }
 
+#[inline]
+fn table_mut(tables: &mut [Option<Box<Table>>], namespace: NamespaceId) -> Result<&mut Table, Refusal> {
+    tables.get_mut(usize::from(namespace)).and_then(Option::as_deref_mut).ok_or(Refusal::NoNamespace)
+}
+
+/// When a change is noted in the epoch's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    Now,
+    /// Once its whole batch is applied, by the caller.
+    Later,
+}
+
 /// What a change did to a table. `slot` is `None` when the key has none, before and after.
 #[derive(Debug, Clone, Copy)]
 struct Touched {
@@ -395,11 +408,13 @@ impl Shard {
 
     #[inline]
     fn table_mut(&mut self, namespace: NamespaceId) -> Result<&mut Table, Refusal> {
-        self.tables.get_mut(usize::from(namespace)).and_then(Option::as_deref_mut).ok_or(Refusal::NoNamespace)
+        table_mut(&mut self.tables, namespace)
     }
 
-    /// Applies a change to the table alone; the epoch's buffer is the caller's.
+    /// Applies a change to the table, and notes it in the epoch's buffer. A slot is resolved once for all of that,
+    /// because each time costs as much as the rest of an add.
     #[inline]
+    #[allow(clippy::too_many_arguments, reason = "all of them are what one change consists of")]
     fn change(
         &mut self,
         namespace: NamespaceId,
@@ -407,25 +422,34 @@ impl Shard {
         key: &[u8],
         change: Change,
         bounds: &CounterOptions,
+        note: Note,
         hasher: &KeyState,
     ) -> Result<Touched, Refusal> {
-        let table = self.table_mut(namespace)?;
-        let slot = table.find(hash, key);
-        let before = slot.and_then(|slot| table.value(slot));
-        let after = evaluate(before, change, bounds)?;
-        let slot = match (slot, after) {
-            _ if before == after => slot,
-            (Some(slot), after) => {
-                table.set_value(slot, after);
-                Some(slot)
+        let Self { tables, open, .. } = self;
+        let table = table_mut(tables, namespace)?;
+        let Some((slot, entry)) = table.find_mut(hash, key) else {
+            let after = evaluate(None, change, bounds)?;
+            let mut touched = Touched { slot: None, before: None, after };
+            if let Some(value) = after {
+                let slot = table.insert(hash, key, value, |key| hash_key(hasher, key)).ok_or(Refusal::TableFull)?;
+                touched.slot = Some(slot);
+                if note == Note::Now {
+                    open.note(namespace, touched, table.mark(slot));
+                }
             }
-            (None, Some(value)) => {
-                let slot = table.insert(hash, key, value, |key| hash_key(hasher, key));
-                Some(slot.ok_or(Refusal::TableFull)?)
-            }
-            (None, None) => None,
+            return Ok(touched);
         };
-        Ok(Touched { slot, before, after })
+        let before = entry.live_value();
+        let after = evaluate(before, change, bounds)?;
+        let touched = Touched { slot: Some(slot), before, after };
+        if before != after {
+            entry.set_live_value(after);
+            if note == Note::Now {
+                open.note(namespace, touched, &mut entry.mark);
+            }
+            table.count(before, after);
+        }
+        Ok(touched)
     }
 
     /// Makes `epoch` the open one. The buffer of an older epoch is sealed.
@@ -448,8 +472,8 @@ impl Shard {
     /// Writes what was done to a counter into the open epoch's buffer.
     #[inline]
     fn note(&mut self, namespace: NamespaceId, touched: Touched) {
-        if let Some(Some(table)) = self.tables.get_mut(usize::from(namespace)) {
-            self.open.note(namespace, touched, table);
+        if let (Ok(table), Some(slot)) = (table_mut(&mut self.tables, namespace), touched.slot) {
+            self.open.note(namespace, touched, table.mark(slot));
         }
     }
 
@@ -465,7 +489,7 @@ impl Shard {
 
     /// Whether the open epoch has a change of this slot.
     fn is_pending(&mut self, namespace: NamespaceId, slot: u32) -> bool {
-        let Some(Some(table)) = self.tables.get_mut(usize::from(namespace)) else { return false };
+        let Ok(table) = self.table_mut(namespace) else { return false };
         let mark = *table.mark(slot);
         self.open.holds(mark, namespace, slot)
     }

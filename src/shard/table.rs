@@ -8,15 +8,19 @@ use crate::hash::KeyState;
 use super::entry::{Entry, SpilledKeys};
 use super::index::Index;
 use super::likes::{Edges, LikeTable};
+use super::slab::Slab;
 use crate::edge::Stamp;
 
 /// Slot numbers are `u32`; one is left out so that a count of slots fits too.
 const MAX_SLOTS: usize = u32::MAX as usize;
 
+/// How many slots more an index of few gets when it is full; else it is a quarter of what there are.
+const MIN_GROWTH: usize = 6;
+
 #[derive(Debug, Default)]
 pub(super) struct Table {
     index: Index,
-    entries: Vec<Entry>,
+    entries: Slab,
     free: Vec<u32>,
     keys: SpilledKeys,
     live: usize,
@@ -72,7 +76,23 @@ impl Table {
     /// The slot of a key that is live, or removed and not released yet.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| self.entries.get(slot as usize).is_some_and(|entry| self.keys.key(entry) == key))
+        self.index.find(hash, |slot| self.entries.get(slot).is_some_and(|entry| self.keys.is_key(entry, key)))
+    }
+
+    /// The same with the entry there. Whoever changes its value tells it to [`Table::count`].
+    #[inline]
+    pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<(u32, &mut Entry)> {
+        let slot = self.find(hash, key)?;
+        Some((slot, self.entries.get_mut(slot)?))
+    }
+
+    /// Counts a counter that came to be, or was removed, as one more or one less.
+    #[inline]
+    pub(super) fn count(&mut self, before: Option<i64>, after: Option<i64>) {
+        // Not written while it stays as it is, so that every core can have its own copy of the table's cache line.
+        if before.is_some() != after.is_some() {
+            self.live = self.live - usize::from(before.is_some()) + usize::from(after.is_some());
+        }
     }
 
     /// Takes a slot for a key that has none. `None` when the table can hold no more.
@@ -83,7 +103,7 @@ impl Table {
             Some(slot) => slot,
             None => self.grow_slab(&rehash)?,
         };
-        let entry = &mut self.entries[slot as usize];
+        let entry = &mut self.entries[slot];
         self.keys.assign(entry, key);
         entry.value = value;
         self.live += 1;
@@ -97,11 +117,7 @@ impl Table {
             return None;
         }
         if len == self.index.capacity() {
-            self.rebuild_index(len + 1, rehash);
-        }
-        if len == self.entries.capacity() {
-            // An eighth at a time: doubling would leave up to half of the slab unused.
-            self.entries.reserve_exact((len / 8).max(16));
+            self.rebuild_index(len + (len / 4).max(MIN_GROWTH), rehash);
         }
         self.entries.push(Entry::vacant());
         Some(len as u32)
@@ -110,23 +126,20 @@ impl Table {
     /// Sets the value in a slot that is in use, or removes the counter while it keeps its slot.
     #[inline]
     pub(super) fn set_value(&mut self, slot: u32, value: Option<i64>) {
-        let entry = &mut self.entries[slot as usize];
-        let was_live = entry.is_live();
+        let entry = &mut self.entries[slot];
+        let before = entry.live_value();
         entry.set_live_value(value);
-        // Not written while it stays as it is, so that every core can have its own copy of the table's cache line.
-        if was_live != value.is_some() {
-            self.live = self.live - usize::from(was_live) + usize::from(value.is_some());
-        }
+        self.count(before, value);
     }
 
     /// Gives a slot back, with its key. The slot must be in use.
     pub(super) fn release(&mut self, slot: u32, rehash: impl Fn(&[u8]) -> u64) {
-        let hash = rehash(self.keys.key(&self.entries[slot as usize]));
+        let hash = rehash(self.keys.key(&self.entries[slot]));
         let (entries, keys) = (&self.entries, &self.keys);
-        self.index.remove(hash, slot, |slot| rehash(keys.key(&entries[slot as usize])));
+        self.index.remove(hash, slot, |slot| rehash(keys.key(&entries[slot])));
         // Whoever has the slot next has no edge.
         drop(self.take_edges(slot));
-        let entry = &mut self.entries[slot as usize];
+        let entry = &mut self.entries[slot];
         self.live -= usize::from(entry.is_live());
         self.keys.vacate(entry);
         self.free.push(slot);
@@ -134,18 +147,18 @@ impl Table {
 
     #[inline]
     pub(super) fn value(&self, slot: u32) -> Option<i64> {
-        self.entries.get(slot as usize).and_then(Entry::live_value)
+        self.entries.get(slot).and_then(Entry::live_value)
     }
 
     /// The key in a slot; `None` when it is vacant.
     pub(super) fn key(&self, slot: u32) -> Option<&[u8]> {
-        let entry = self.entries.get(slot as usize)?;
+        let entry = self.entries.get(slot)?;
         (!entry.is_vacant()).then(|| self.keys.key(entry))
     }
 
     #[inline]
     pub(super) fn mark(&mut self, slot: u32) -> &mut u32 {
-        &mut self.entries[slot as usize].mark
+        &mut self.entries[slot].mark
     }
 
     /// Live counters.
@@ -169,7 +182,6 @@ impl Table {
         if slots > self.index.capacity() {
             self.rebuild_index(slots, rehash);
         }
-        self.entries.reserve_exact(counters);
     }
 
     fn rebuild_index(&mut self, capacity: usize, rehash: impl Fn(&[u8]) -> u64) {
@@ -179,7 +191,7 @@ impl Table {
 
     pub(super) fn memory_bytes(&self) -> usize {
         self.index.memory_bytes()
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.entries.memory_bytes()
             + self.free.capacity() * size_of::<u32>()
             + self.keys.memory_bytes()
             + self.likes.as_ref().map_or(0, LikeTable::memory_bytes)

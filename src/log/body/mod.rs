@@ -33,7 +33,7 @@
 //! of [`crate::varint`].
 
 use crate::edge::{Content, Stamp, ViewerWidth};
-use crate::varint;
+use crate::{reuse, varint};
 
 mod counters;
 mod likes;
@@ -112,7 +112,8 @@ pub(crate) struct Group {
     pub(crate) kind: Content,
 }
 
-/// Builds a body. It keeps its buffers, so that a body costs no allocation once they have grown.
+/// Builds a body. It keeps its buffers, so that a body costs no allocation once they have grown; but not those that a
+/// body far larger than the last one needed.
 #[derive(Debug)]
 pub(crate) struct BodyEncoder {
     body: Vec<u8>,
@@ -131,7 +132,7 @@ impl Default for BodyEncoder {
 impl BodyEncoder {
     /// Starts over with an empty body.
     pub(crate) fn clear(&mut self) {
-        self.body.clear();
+        reuse::clear(&mut self.body);
         self.counters.clear();
         self.likes.clear();
     }

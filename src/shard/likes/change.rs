@@ -10,7 +10,7 @@ use super::{LikeEvent, LikeRules};
 use crate::edge::Stamp;
 use crate::options::CounterOptions;
 use crate::shard::edges::Update;
-use crate::shard::{Applied, Change, NamespaceId, Refusal, Shard, Shards, Touched, hash_key};
+use crate::shard::{Applied, Change, NamespaceId, Note, Refusal, Shard, Shards, Touched, hash_key};
 
 /// What became of an edge, or of all edges of an item, in an epoch. The last of an edge holds. In 32 bytes, because an
 /// epoch has one for each like.
@@ -178,10 +178,10 @@ impl Shards {
         let mut guard = self.lock(self.stripe_of(hash));
         let shard = &mut *guard;
         let word = self.open(shard)?;
-        let touched = shard.change(namespace, hash, item, Change::Remove, &CounterOptions::default(), &self.hasher)?;
+        let free = &CounterOptions::default();
+        let touched = shard.change(namespace, hash, item, Change::Remove, free, Note::Now, &self.hasher)?;
         let changed = touched.before != touched.after;
         if changed {
-            shard.note(namespace, touched);
             shard.clear_edges(namespace, touched.slot);
         }
         Ok(self.answer(shard, namespace, word, touched, changed))
