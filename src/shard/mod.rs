@@ -412,7 +412,7 @@ impl Shard {
     }
 
     /// Applies a change to the table, and notes it in the epoch's buffer. A slot is resolved once for all of that,
-    /// because each time costs as much as the rest of an add.
+    /// because that is a good part of what an add costs.
     #[inline]
     #[allow(clippy::too_many_arguments, reason = "all of them are what one change consists of")]
     fn change(

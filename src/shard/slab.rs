@@ -62,3 +62,25 @@ impl IndexMut<u32> for Slab {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_keeps_its_entry_while_chunks_are_added() {
+        let mut slab = Slab::default();
+        let end = 3 * CHUNK as u32 + 7;
+        for slot in 0..end {
+            assert!(slab.get(slot).is_none());
+            slab.push(Entry::vacant());
+            slab[slot].value = slot.into();
+        }
+        assert_eq!(slab.len(), end as usize);
+        assert!(slab.iter().map(|entry| entry.value).eq(0..i64::from(end)));
+        for slot in [0, CHUNK as u32 - 1, CHUNK as u32, end - 1] {
+            assert_eq!(slab.get_mut(slot).map(|entry| entry.value), Some(slot.into()));
+        }
+        assert!(slab.memory_bytes() < (4 * CHUNK + 8) * size_of::<Entry>());
+    }
+}
