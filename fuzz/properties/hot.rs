@@ -6,7 +6,7 @@ use plaudit::{Durability, Error, HotCounter};
 use super::model::{KEYS, LIKES, key, name};
 use super::{Run, What};
 
-/// Of one counter, more than it has cells on a small machine.
+/// Of all counters together; more than one has cells on a small machine.
 const MOST_HANDLES: usize = 8;
 
 #[derive(Debug, Clone, Copy, Arbitrary)]

@@ -5,7 +5,7 @@
 //! one. Tables whose control bytes stand apart from their slots, as hashbrown's, read two lines one after the other,
 //! and in a large store each is a miss.
 
-/// No slot and tag: the largest slot that has room is never used.
+/// No slot and tag: no slot below the capacity has all of a bucket's slot bits set.
 const EMPTY: u32 = u32::MAX;
 
 /// Slots by the hash of their keys.
