@@ -2,74 +2,25 @@
 
 use std::io::ErrorKind;
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use plaudit::storage::sim::{Operation, Survival};
 
-#[derive(Debug, Clone, Copy, Arbitrary)]
-pub(super) enum After {
-    Nothing,
-    Everything,
-    Prefix,
-    Random,
+pub(super) fn survival(input: &mut Unstructured<'_>) -> Result<Survival> {
+    one_of(input, &[Survival::Nothing, Survival::Everything, Survival::Prefix, Survival::Random])
 }
 
-#[derive(Debug, Clone, Copy, Arbitrary)]
-pub(super) enum Call {
-    Create,
-    Open,
-    Read,
-    Write,
-    Allocate,
-    Truncate,
-    Sync,
-    Rename,
-    Remove,
-    SyncDir,
-    List,
+/// The lock is not among them: a store that is open elsewhere is no fault.
+pub(super) fn operation(input: &mut Unstructured<'_>) -> Result<Operation> {
+    use Operation::{Allocate, Create, List, Open, Read, Remove, Rename, Sync, SyncDir, Truncate, Write};
+    one_of(input, &[Create, Open, Read, Write, Allocate, Truncate, Sync, Rename, Remove, SyncDir, List])
 }
 
-#[derive(Debug, Clone, Copy, Arbitrary)]
-pub(super) enum Kind {
-    Other,
-    StorageFull,
-    Interrupted,
+pub(super) fn kind(input: &mut Unstructured<'_>) -> Result<ErrorKind> {
+    one_of(input, &[ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::Interrupted])
 }
 
-impl After {
-    pub(super) fn survival(self) -> Survival {
-        match self {
-            Self::Nothing => Survival::Nothing,
-            Self::Everything => Survival::Everything,
-            Self::Prefix => Survival::Prefix,
-            Self::Random => Survival::Random,
-        }
-    }
-}
-
-impl Call {
-    pub(super) fn operation(self) -> Operation {
-        match self {
-            Self::Create => Operation::Create,
-            Self::Open => Operation::Open,
-            Self::Read => Operation::Read,
-            Self::Write => Operation::Write,
-            Self::Allocate => Operation::Allocate,
-            Self::Truncate => Operation::Truncate,
-            Self::Sync => Operation::Sync,
-            Self::Rename => Operation::Rename,
-            Self::Remove => Operation::Remove,
-            Self::SyncDir => Operation::SyncDir,
-            Self::List => Operation::List,
-        }
-    }
-}
-
-impl Kind {
-    pub(super) fn kind(self) -> ErrorKind {
-        match self {
-            Self::Other => ErrorKind::Other,
-            Self::StorageFull => ErrorKind::StorageFull,
-            Self::Interrupted => ErrorKind::Interrupted,
-        }
-    }
+/// As a derived enumeration is chosen, so that the corpus means what it meant.
+fn one_of<T: Copy>(input: &mut Unstructured<'_>, choices: &[T]) -> Result<T> {
+    let share = u64::from(u32::arbitrary(input)?) * choices.len() as u64;
+    Ok(choices[(share >> 32) as usize])
 }

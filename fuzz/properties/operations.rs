@@ -6,14 +6,14 @@ mod hot;
 mod likes;
 mod model;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use plaudit::storage::sim::{Fault, SimClock, SimDisk};
+use plaudit::storage::sim::{Fault, Operation, SimClock, SimDisk, Survival};
 use plaudit::{AtBound, Driver, Durability, Environment, Error, Options, SnapshotHome, Stepped, Store};
 
-use faults::{After, Call, Kind};
 use likes::Event;
 use model::{Contents, Counts, Found, KEYS, LIKES, Model, NAMESPACES, bounds, key, like_options, name};
 
@@ -39,7 +39,10 @@ enum Mode {
 
 #[derive(Debug, Arbitrary)]
 enum Step {
-    Change { namespace: u8, change: Change },
+    Change {
+        namespace: u8,
+        change: Change,
+    },
     Batch(Vec<(u8, Change)>),
     Create(u8),
     DropNamespace(u8),
@@ -47,17 +50,44 @@ enum Step {
     Seal,
     Commit,
     Compact,
-    Close { one_shard: bool },
-    Cut { survival: After, seed: u16 },
-    CutAhead { operations: u8, survival: After, seed: u16 },
-    Fail { call: Call, skip: u8, times: u8, kind: Kind },
-    Fill { room: u16 },
+    Close {
+        one_shard: bool,
+    },
+    Cut {
+        #[arbitrary(with = faults::survival)]
+        survival: Survival,
+        seed: u16,
+    },
+    CutAhead {
+        operations: u8,
+        #[arbitrary(with = faults::survival)]
+        survival: Survival,
+        seed: u16,
+    },
+    Fail {
+        #[arbitrary(with = faults::operation)]
+        operation: Operation,
+        skip: u8,
+        times: u8,
+        #[arbitrary(with = faults::kind)]
+        kind: ErrorKind,
+    },
+    Fill {
+        room: u16,
+    },
     Heal,
     Like(Event),
-    LikeInBatch { events: Vec<Event>, counted: u8 },
+    LikeInBatch {
+        events: Vec<Event>,
+        counted: u8,
+    },
     RemoveItem(Event),
     ForgetViewer(Event),
-    Hot { namespace: u8, key: u8, what: hot::Use },
+    Hot {
+        namespace: u8,
+        key: u8,
+        what: hot::Use,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -87,7 +117,7 @@ pub(crate) fn operations(data: &[u8]) {
     if run.store.is_some() {
         run.sync();
     }
-    run.cut(After::Nothing, 0);
+    run.cut(Survival::Nothing, 0);
     run.check_memory();
 }
 
@@ -102,7 +132,7 @@ struct Run {
     model: Model,
     /// Whether calls may fail.
     is_troubled: bool,
-    cut_ahead: Option<(After, u64)>,
+    cut_ahead: Option<(Survival, u64)>,
 }
 
 impl Run {
@@ -133,13 +163,13 @@ impl Run {
             Step::Cut { survival, seed } => self.cut(*survival, (*seed).into()),
             Step::CutAhead { operations, survival, seed } => {
                 let seed = u64::from(*seed);
-                self.disk.cut_power_at(self.disk.operations() + u64::from(*operations), survival.survival(), seed);
+                self.disk.cut_power_at(self.disk.operations() + u64::from(*operations), *survival, seed);
                 self.cut_ahead = Some((*survival, seed));
                 self.is_troubled = true;
             }
-            Step::Fail { call, skip, times, kind } => {
+            Step::Fail { operation, skip, times, kind } => {
                 let times = (*times > 0).then_some(u64::from(*times));
-                let (operation, kind, skip) = (call.operation(), kind.kind(), u64::from(*skip));
+                let (operation, kind, skip) = (*operation, *kind, u64::from(*skip));
                 self.disk.fail(Fault { operation, path_contains: None, skip, times, kind, done: false });
                 self.is_troubled = true;
             }
@@ -173,7 +203,7 @@ impl Run {
     /// What is true between any two steps.
     fn observe(&mut self) {
         if self.disk.is_powered_off() {
-            let (survival, seed) = self.cut_ahead.unwrap_or((After::Nothing, 0));
+            let (survival, seed) = self.cut_ahead.unwrap_or((Survival::Nothing, 0));
             return self.cut(survival, seed);
         }
         if let Some(store) = &self.store {
@@ -210,13 +240,13 @@ impl Run {
     }
 
     /// The power goes now, or went, and comes back.
-    fn cut(&mut self, survival: After, seed: u64) {
+    fn cut(&mut self, survival: Survival, seed: u64) {
         if !self.disk.is_powered_off() {
-            self.disk.cut_power_at(self.disk.operations(), survival.survival(), seed);
+            self.disk.cut_power_at(self.disk.operations(), survival, seed);
         }
         // With the power off it can do no more than answer errors.
         self.stopped();
-        self.disk = self.disk.power_cut(survival.survival(), seed);
+        self.disk = self.disk.power_cut(survival, seed);
         self.disk.set_capacity(None);
         (self.is_troubled, self.cut_ahead) = (false, None);
         self.open();
@@ -386,6 +416,10 @@ impl Run {
                 assert!(is_accepted, "a change that leaves the bounds is refused");
                 if contents != self.model.contents {
                     self.model.changed(contents, epoch);
+                    if is_immediate && epoch.is_none() {
+                        // A handle to a hot counter tells no epoch; what it added is durable, and all before.
+                        self.model.all_durable();
+                    }
                 }
                 if is_immediate {
                     assert!(
