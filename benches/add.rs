@@ -5,12 +5,14 @@
 //! as one would write it, with its default hasher, and with foldhash, which plaudit uses itself.
 //!
 //! Machines are noisy, so the engines take turns in short slices of one run, and what counts is the median of the
-//! ratios of neighbouring slices. criterion measures the same beside it.
+//! ratios of neighbouring slices. criterion measures the same beside it. Batches stand beside single adds in the same
+//! way.
 //!
 //! `PLAUDIT_BENCH_SCALE=0.01` shrinks everything for a quick check that it works.
 
 mod support;
 
+use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use dashmap::DashMap;
-use plaudit::{Counters, Store};
+use plaudit::{Batch, Counters, Store};
 
 use support::{Key, Load, Skew, add_one, fill, key, median, scaled, scaled_time, verdict};
 
@@ -26,6 +28,7 @@ const KEYS: u64 = 1_000_000;
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 21;
+const BATCH: usize = 100;
 const LOG_INCREMENTS: u64 = 100_000_000;
 const TARGET_RATIO: f64 = 1.0;
 const TARGET_LOG_BYTES: f64 = 2.0;
@@ -43,6 +46,7 @@ fn main() {
             measure(&mut criterion, &engines, &load, &scenario);
             if !support::is_list() {
                 compare(&engines, &load, &scenario);
+                compare_batches(&engines, &load, &scenario);
             }
         }
     }
@@ -130,6 +134,35 @@ fn compare(engines: &Engines, load: &Load, scenario: &str) {
     }
     let ratio = ratio_to(1);
     verdict(scenario, &format!("ratio >= {TARGET_RATIO}"), &format!("{ratio:.2}"), ratio >= TARGET_RATIO);
+}
+
+/// Adds in batches and one by one, in turns.
+fn compare_batches(engines: &Engines, load: &Load, scenario: &str) {
+    // The threads of a slice end with it, and what is in their last batches is left out.
+    thread_local!(static GATHERED: RefCell<Option<Batch>> = const { RefCell::new(None) });
+    let gather = |key: &Key| {
+        GATHERED.with_borrow_mut(|batch| {
+            let batch = batch.get_or_insert_with(|| engines.store.batch());
+            batch.add(&engines.counters, key, 1);
+            if batch.len() == BATCH {
+                black_box(batch.commit().expect("the store takes changes"));
+            }
+        });
+    };
+    let slice = scaled_time(SLICE);
+    let rounds = if support::is_full_run() { ROUNDS } else { 3 };
+    let rates: Vec<[f64; 2]> = (0..rounds)
+        .map(|_| {
+            let one_by_one = load.run_for(slice, &|key| add_one(&engines.counters, key));
+            engines.sync();
+            let batches = load.run_for(slice, &gather);
+            engines.sync();
+            [batches / 1e6, one_by_one / 1e6]
+        })
+        .collect();
+    let rate = median(rates.iter().map(|rates| rates[0]));
+    let ratio = median(rates.iter().map(|rates| rates[0] / rates[1]));
+    println!("{scenario}: batches of {BATCH} {rate:.1} M/s, {ratio:.2} times adds one by one");
 }
 
 /// What an increment costs in the log, with the keys that each new segment names again, over several segments.

@@ -46,6 +46,12 @@ impl Index {
         }
     }
 
+    /// The bucket where a search begins, whatever is in it.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        self.buckets[self.home(hash)]
+    }
+
     /// How many slots it takes before it must be built anew.
     pub(super) fn capacity(&self) -> usize {
         self.buckets.len() / 5 * 4

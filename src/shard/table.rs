@@ -86,6 +86,24 @@ impl Table {
         Some((slot, self.entries.get_mut(slot)?))
     }
 
+    /// Reads what [`Table::find`] reads first, for the sake of the cache. Means nothing.
+    #[inline]
+    pub(super) fn read_index(&self, hash: u64) -> u32 {
+        self.index.first(hash)
+    }
+
+    /// The slot that a key most likely has, without a look at the entry; any where it has none.
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> u32 {
+        self.index.find(hash, |_| true).unwrap_or(0)
+    }
+
+    /// Reads an entry, for the sake of the cache. Means nothing.
+    #[inline]
+    pub(super) fn read_entry(&self, slot: u32) -> u32 {
+        self.entries.get(slot).map_or(0, |entry| entry.mark)
+    }
+
     /// Counts a counter that came to be, or was removed, as one more or one less.
     #[inline]
     pub(super) fn count(&mut self, before: Option<i64>, after: Option<i64>) {
