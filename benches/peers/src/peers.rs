@@ -13,9 +13,14 @@ mod rocksdb;
 mod sled;
 mod sqlite;
 
+use ::plaudit::Durability;
+
 use crate::peer::Peer;
 
-pub(crate) static PLAUDIT: plaudit::Plaudit = plaudit::Plaudit;
+pub(crate) static PLAUDIT: plaudit::Plaudit = plaudit::Plaudit { durability: Durability::Group };
+
+/// Returns from each call once that is on disk: for the question where every thread waits for each of its own.
+pub(crate) static PLAUDIT_IMMEDIATE: plaudit::Plaudit = plaudit::Plaudit { durability: Durability::Immediate };
 
 /// By a handle to its one counter: for the question of one hot key only.
 pub(crate) static PLAUDIT_BY_HANDLE: plaudit::HotHandle = plaudit::HotHandle;

@@ -1,15 +1,18 @@
-//! plaudit with its default options: group durability with a window of 5 ms, snapshots in sled.
+//! plaudit with its default options: group durability with a window of 5 ms, snapshots in sled. Where each thread waits
+//! for each of its own, with immediate durability.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::path::Path;
 
-use plaudit::{Counters, HotCounter, Likes, Receipt, Store};
+use plaudit::{Counters, Durability, HotCounter, Likes, Options, Receipt, Store};
 
 use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
 
-pub(crate) struct Plaudit;
+pub(crate) struct Plaudit {
+    pub(crate) durability: Durability,
+}
 
 impl Peer for Plaudit {
     fn name(&self) -> &'static str {
@@ -23,7 +26,7 @@ impl Peer for Plaudit {
     fn settings(&self, sync: Sync) -> String {
         match sync {
             Sync::Relaxed => "defaults: everything is on disk within 5 ms and a sync".to_owned(),
-            Sync::EachCall => "defaults; `Receipt::wait`, of a window of receipts when pipelined".to_owned(),
+            Sync::EachCall => "`Durability::Immediate`; defaults and `Receipt::wait` when pipelined".to_owned(),
         }
     }
 
@@ -32,7 +35,8 @@ impl Peer for Plaudit {
     }
 
     fn counting(&self, dir: &Path, sync: Sync) -> Box<dyn Counting> {
-        let store = Store::open(dir).expect("the store opens");
+        let options = Options { durability: self.durability, ..Options::default() };
+        let store = Store::open_with(dir, options).expect("the store opens");
         let counters = store.counters("peers").expect("a namespace can be created");
         Box::new(Counted { store, counters, sync })
     }
@@ -53,7 +57,7 @@ impl Peer for HotHandle {
     }
 
     fn version(&self) -> String {
-        Plaudit.version()
+        super::locked("plaudit")
     }
 
     fn settings(&self, _: Sync) -> String {
