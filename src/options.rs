@@ -66,12 +66,13 @@ pub struct Options {
 #[non_exhaustive]
 pub enum Durability {
     /// Within the group window and a sync of the log after the call returned, or two syncs if one was under way then. A
-    /// call costs memory speed; the receipt tells when the change is durable.
+    /// call costs memory speed; the receipt tells when the change is durable. Made for many changes under way: whoever
+    /// waits for each one before the next waits for the window each time, and gets further with [`Self::Immediate`].
     #[default]
     Group,
-    /// Every call returns only once its change is durable. Calls of several threads share a sync. When such a call
-    /// fails after the change was made (a full disk, a failed sync), the change stays in memory, and it is open
-    /// whether it will be found after a crash.
+    /// Every call returns only once its change is durable. There is no window: a sync begins when the one before has
+    /// ended, and calls of several threads share it. When such a call fails after the change was made (a full disk, a
+    /// failed sync), the change stays in memory, and it is open whether it will be found after a crash.
     Immediate,
     /// Only when asked for, by [`Store::sync`](crate::Store::sync) or by waiting for a receipt.
     Manual,

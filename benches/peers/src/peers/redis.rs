@@ -15,6 +15,9 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 /// Keys that are read at once.
 const READ_BATCH: u64 = 1_000;
 
+/// How an answer ends that refuses to rewrite the append-only file twice at a time.
+const BUSY: &str = "rewriting already in progress";
+
 pub(crate) struct Redis;
 
 impl Peer for Redis {
@@ -102,22 +105,17 @@ impl Server {
         Connection::new(UnixStream::connect(&self.socket).expect("redis-server takes connections"))
     }
 
-    /// Rewrites the append-only file, and returns once that is done.
+    /// Rewrites the append-only file, and returns once that is done. Redis may be at it already, by itself.
     fn rewrite(&self) {
         let mut connection = self.connect();
-        connection.command(&[b"BGREWRITEAOF"]);
-        connection.send();
-        connection.reply();
         loop {
-            connection.command(&[b"INFO", b"persistence"]);
+            connection.command(&[b"BGREWRITEAOF"]);
             connection.send();
-            let Reply::Bytes(info) = connection.reply() else { panic!("INFO answers with bytes") };
-            let info = String::from_utf8_lossy(&info);
-            let is_quiet = |field: &str| info.lines().any(|line| line.strip_prefix(field) == Some(":0"));
-            if is_quiet("aof_rewrite_in_progress") && is_quiet("aof_rewrite_scheduled") {
+            let is_begun = !matches!(connection.reply(), Reply::Text(text) if text.ends_with(BUSY));
+            connection.wait_for_rewrite();
+            if is_begun {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -200,8 +198,23 @@ impl Connection {
             }
             ("*", Ok(count)) => Reply::List((0..count).map(|_| self.reply()).collect()),
             ("+", _) => Reply::Text(rest.to_owned()),
-            ("-", _) if rest.starts_with("LOADING") => Reply::Text(rest.to_owned()),
+            ("-", _) if rest.starts_with("LOADING") || rest.ends_with(BUSY) => Reply::Text(rest.to_owned()),
             _ => panic!("redis-server answered {text:?}"),
+        }
+    }
+
+    /// Returns once no append-only file is being rewritten.
+    fn wait_for_rewrite(&mut self) {
+        loop {
+            self.command(&[b"INFO", b"persistence"]);
+            self.send();
+            let Reply::Bytes(info) = self.reply() else { panic!("INFO answers with bytes") };
+            let info = String::from_utf8_lossy(&info);
+            let is_quiet = |field: &str| info.lines().any(|line| line.strip_prefix(field) == Some(":0"));
+            if is_quiet("aof_rewrite_in_progress") && is_quiet("aof_rewrite_scheduled") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
