@@ -38,8 +38,9 @@ pub(crate) fn ask() -> Section {
         method: format!(
             "Each thread adds 1 to one of {keys} counters (Zipf 0.99), and waits until that is on disk, also for a power \
              cut, before its next. plaudit has immediate durability; under the default one, group durability, a thread \
-             would wait for the window of 5 ms too, which is meant for many receipts under way. In turns, {ROUNDS} rounds of {SLICE:?}, as for counting. One write of 4 KiB with its fdatasync \
-             took {sync_time:?} (median of 200) when this began. sled's `flush` is what it offers; it syncs no metadata."
+             would wait for the window of 5 ms too, which is meant for many receipts under way. In turns, {ROUNDS} \
+             rounds of {SLICE:?}, as for counting. One write of 4 KiB with its fdatasync took {sync_time:?} (median of \
+             200) when this began. sled's `flush` is what it offers; it syncs no metadata."
         ),
         tables: vec![compared_table("Acknowledged increments", &columns, &results)],
         plots: vec![compared_plot(title, "waiting threads", "acknowledged per second", &THREADS, &results)],

@@ -22,8 +22,9 @@ pub(crate) fn ask() -> Section {
              defaults, so that everything is on disk within 5 ms and a sync; each peer its fastest mode, which promises \
              less (see the settings). plaudit and one peer at a time are open, and take turns: a slice of {SLICE:?} \
              each as a warm-up, then {ROUNDS} rounds of a slice each. After each slice, and not in its time, all is \
-             synced. The one hot key is counted by plaudit's handle for such, and by its plain call beside. Cells: the peer's median rate; **how many times plaudit's rate in the same round is that**, the \
-             median (and the range). The sum of all counters is checked at the end."
+             synced. The one hot key is counted by plaudit's handle for such, and by its plain call beside. Cells: the \
+             peer's median rate; **how many times plaudit's rate in the same round is that**, the median (and the \
+             range). The sum of all counters is checked at the end."
         ),
         tables: Vec::new(),
         plots: Vec::new(),
