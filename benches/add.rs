@@ -82,6 +82,18 @@ impl Engines {
     fn sync(&self) {
         self.store.sync().expect("the store can sync");
     }
+
+    /// plaudit's rate over a slice, in millions a second.
+    fn slice(&self, load: &Load, time: Duration, act: &(impl Fn(&Key) + Sync)) -> f64 {
+        let rate = load.run_for(time, act);
+        // What is left to commit must not run into the next slice.
+        self.sync();
+        rate / 1e6
+    }
+}
+
+fn rounds() -> usize {
+    if support::is_full_run() { ROUNDS } else { 3 }
 }
 
 /// How one counts in a `DashMap`: a shared lock where the counter exists, and the entry where it does not.
@@ -113,19 +125,13 @@ fn measure(criterion: &mut Criterion, engines: &Engines, load: &Load, scenario: 
 /// The engines in turns.
 fn compare(engines: &Engines, load: &Load, scenario: &str) {
     let (warm_up, slice) = (scaled_time(WARM_UP), scaled_time(SLICE));
-    let rounds = if support::is_full_run() { ROUNDS } else { 3 };
-    let plaudit = |time| {
-        let rate = load.run_for(time, &|key| add_one(&engines.counters, key));
-        // What is left to commit must not run into the next engine's slice.
-        engines.sync();
-        rate / 1e6
-    };
+    let plaudit = |time| engines.slice(load, time, &|key| add_one(&engines.counters, key));
     let dashmap = |time| load.run_for(time, &|key| map_add(&engines.dashmap, key)) / 1e6;
     let foldhash = |time| load.run_for(time, &|key| map_add(&engines.foldhash, key)) / 1e6;
     plaudit(warm_up);
     dashmap(warm_up);
     foldhash(warm_up);
-    let rates: Vec<[f64; 3]> = (0..rounds).map(|_| [plaudit(slice), dashmap(slice), foldhash(slice)]).collect();
+    let rates: Vec<[f64; 3]> = (0..rounds()).map(|_| [plaudit(slice), dashmap(slice), foldhash(slice)]).collect();
     let rate_of = |engine: usize| median(rates.iter().map(|rates| rates[engine]));
     let ratio_to = |engine: usize| median(rates.iter().map(|rates| rates[0] / rates[engine]));
     for (engine, name) in [(1, "DashMap"), (2, "DashMap with foldhash")] {
@@ -150,14 +156,10 @@ fn compare_batches(engines: &Engines, load: &Load, scenario: &str) {
         });
     };
     let slice = scaled_time(SLICE);
-    let rounds = if support::is_full_run() { ROUNDS } else { 3 };
-    let rates: Vec<[f64; 2]> = (0..rounds)
+    let rates: Vec<[f64; 2]> = (0..rounds())
         .map(|_| {
-            let one_by_one = load.run_for(slice, &|key| add_one(&engines.counters, key));
-            engines.sync();
-            let batches = load.run_for(slice, &gather);
-            engines.sync();
-            [batches / 1e6, one_by_one / 1e6]
+            let one_by_one = engines.slice(load, slice, &|key| add_one(&engines.counters, key));
+            [engines.slice(load, slice, &gather), one_by_one]
         })
         .collect();
     let rate = median(rates.iter().map(|rates| rates[0]));
