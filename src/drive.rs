@@ -45,7 +45,12 @@ pub(crate) fn join(handle: JoinHandle<()>) {
     }
 }
 
-pub(crate) fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, alarm: &Alarm) {
+pub(crate) fn drive_committer(
+    shared: &Shared,
+    committer: &Mutex<Committer>,
+    compactor: &Mutex<Compactor>,
+    alarm: &Alarm,
+) {
     shared.group.set_committer();
     loop {
         let step = committer.lock().step();
@@ -55,7 +60,10 @@ pub(crate) fn drive_committer(shared: &Shared, committer: &Mutex<Committer>, ala
         }
         let open = shared.shards.open_epoch();
         match step {
-            Step::Again => alarm.ring(),
+            // To wake the compactor for each epoch would take a good part of a processor. Whoever has its lock may have
+            // looked before this epoch.
+            Step::Again if compactor.try_lock().is_none_or(|compactor| compactor.is_due()) => alarm.ring(),
+            Step::Again => {}
             Step::Idle => shared.group.sleep(open, None),
             Step::Gather(rest) => shared.group.sleep(open, Some(rest)),
             Step::Retry(rest) => shared.group.sleep(u64::MAX, Some(rest)),

@@ -182,8 +182,10 @@ impl Engine {
         }
         let Self { shared, committer, compactor, alarm, .. } = self;
         let commit = {
-            let (shared, committer, alarm) = (shared.clone(), Arc::clone(committer), Arc::clone(alarm));
-            spawn("committer", self.shared.clone(), move || drive_committer(&shared, &committer, &alarm))?
+            let (shared, committer) = (shared.clone(), Arc::clone(committer));
+            let (compactor, alarm) = (Arc::clone(compactor), Arc::clone(alarm));
+            let body = move || drive_committer(&shared, &committer, &compactor, &alarm);
+            spawn("committer", self.shared.clone(), body)?
         };
         let compact = {
             let (shared, compactor, alarm) = (shared.clone(), Arc::clone(compactor), Arc::clone(alarm));

@@ -46,7 +46,7 @@ pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
 #[cfg(any(loom, shuttle))]
 mod explored {
     use std::ops::{Deref, DerefMut};
-    use std::sync::PoisonError;
+    use std::sync::{PoisonError, TryLockError};
     use std::time::Instant;
 
     use super::explorer;
@@ -69,9 +69,20 @@ mod explored {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             // A lock of parking_lot knows no poison.
-            let held = Some(self.0.lock().unwrap_or_else(PoisonError::into_inner));
+            self.guard(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(held) => Some(self.guard(held)),
+                Err(TryLockError::Poisoned(poisoned)) => Some(self.guard(poisoned.into_inner())),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
+
+        fn guard<'a>(&'a self, held: explorer::sync::MutexGuard<'a, T>) -> MutexGuard<'a, T> {
             MutexGuard {
-                held,
+                held: Some(held),
                 #[cfg(shuttle)]
                 mutex: self,
             }

@@ -27,6 +27,8 @@ pub(crate) struct Group {
     /// Waiters of even and of odd epochs. At most two epochs have waiters (the one being written and the open one),
     /// so a publication wakes only those that it answers.
     published: [Condvar; 2],
+    /// A copy of `work.urgent` that is read without the lock. Written under it.
+    requested: AtomicU64,
     work: Mutex<Work>,
     work_ready: Condvar,
     /// Whether a waiting receipt asks for its epoch to be committed without delay.
@@ -69,6 +71,7 @@ impl Group {
             durable: AtomicU64::new(durable),
             progress: Mutex::new(Progress { durable, ..Progress::default() }),
             published: [Condvar::new(), Condvar::new()],
+            requested: AtomicU64::new(0),
             work: Mutex::new(Work::default()),
             work_ready: Condvar::new(),
             eager,
@@ -220,9 +223,14 @@ impl Group {
 
     /// Asks for `epoch` to be committed without waiting for the window.
     pub(crate) fn request(&self, epoch: u64) {
+        // Mostly another thread has asked for it already.
+        if self.requested.load(Ordering::Acquire) >= epoch {
+            return;
+        }
         let mut work = self.work.lock();
         if work.urgent < epoch {
             work.urgent = epoch;
+            self.requested.store(epoch, Ordering::Release);
             self.work_ready.notify_all();
         }
     }

@@ -47,6 +47,56 @@ fn model_every_hot_add_is_taken_once_and_announced() {
     });
 }
 
+/// A receipt for what a handle added before, beside the committer, which takes an epoch. By the epoch that it names
+/// everything is taken. Fails when `look_at_hot` answers with the epoch before the one that the cells went into.
+#[test]
+fn model_a_hot_receipt_names_an_epoch_that_has_the_add() {
+    check(|| {
+        let shards = shards(1);
+        let hot = cells(&shards);
+        let (_, created) = take(&shards);
+        assert_eq!(sum(&created), 0);
+        let adder = {
+            let (shards, hot) = (Arc::clone(&shards), Arc::clone(&hot));
+            thread::spawn(move || {
+                add(&shards, &hot, 0).unwrap();
+                shards.look_at_hot(&hot).unwrap()
+            })
+        };
+        let (epoch, changes) = take(&shards);
+        let seen = adder.join().unwrap();
+        assert_eq!(seen.value, 1);
+        if seen.epoch <= epoch {
+            assert_eq!(sum(&changes), 1, "it is told epoch {}", seen.epoch);
+        } else {
+            assert_eq!(sum(&changes) + sum(&take(&shards).1), 1);
+        }
+    });
+}
+
+/// What a sync does: all that was added to cells before is in the epoch that it then waits for, or in one before. Fails
+/// when the newest epoch is read before the cells are settled.
+#[test]
+fn model_a_sync_has_what_was_added_to_cells() {
+    check(|| {
+        let shards = shards(1);
+        let hot = cells(&shards);
+        take(&shards);
+        let syncer = {
+            let (shards, hot) = (Arc::clone(&shards), Arc::clone(&hot));
+            thread::spawn(move || {
+                add(&shards, &hot, 0).unwrap();
+                shards.settle();
+                shards.newest_epoch()
+            })
+        };
+        let (epoch, changes) = take(&shards);
+        if syncer.join().unwrap() <= epoch {
+            assert_eq!(sum(&changes), 1);
+        }
+    });
+}
+
 /// An add of a handle beside a change of the counter, and a read after it. The change sees all or nothing of the add,
 /// the read sees both. Fails when `lock` does not take the cells.
 #[test]

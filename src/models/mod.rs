@@ -181,6 +181,20 @@ fn model_every_waiter_is_woken_by_its_epoch() {
     });
 }
 
+/// Two waiters of one epoch, while the committer publishes it. Both are woken. Fails when `publish` wakes one only.
+#[test]
+fn model_all_waiters_of_an_epoch_are_woken() {
+    check(|| {
+        let group = Arc::new(Group::new(0, false, true));
+        let wait = |group: Arc<Group>| thread::spawn(move || group.wait(1));
+        let waiters = [wait(Arc::clone(&group)), wait(Arc::clone(&group))];
+        group.publish(1);
+        for waiter in waiters {
+            assert!(waiter.join().unwrap().is_ok());
+        }
+    });
+}
+
 /// A future is polled once while the committer publishes its epoch. It is ready, or it is woken. Fails when `poll`
 /// looks for the answer before it takes the lock, or when `publish` keeps the wakers that it answers.
 #[test]
@@ -209,17 +223,18 @@ fn model_a_future_is_ready_or_woken() {
     });
 }
 
-/// The committer dies; whoever waits is answered with the reason. Fails when `stop` wakes before it stores the reason.
+/// The committer dies; all who wait, for whichever epoch, are answered with the reason. Fails when `stop` wakes before
+/// it stores the reason, and when it wakes those of one parity only.
 #[test]
 fn model_a_dead_committer_leaves_nobody_asleep() {
     check(|| {
         let group = Arc::new(Group::new(0, false, true));
-        let waiter = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.wait(1))
-        };
+        let wait = |group: Arc<Group>, epoch| thread::spawn(move || group.wait(epoch));
+        let waiters = [wait(Arc::clone(&group), 1), wait(Arc::clone(&group), 2)];
         group.stop(Error::Closed);
-        assert!(waiter.join().unwrap().is_err());
+        for waiter in waiters {
+            assert!(waiter.join().unwrap().is_err());
+        }
     });
 }
 
