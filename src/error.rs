@@ -215,7 +215,7 @@ pub enum Error {
         limit: usize,
     },
 
-    /// A shard's table holds as many counters as it can tell apart, which is four billion.
+    /// A shard's table holds as many counters as it can tell apart, which is two billion.
     #[error("namespace {namespace:?} has too many counters in one shard; open the store with more shards")]
     TooManyCounters {
         /// The namespace's name.

@@ -229,6 +229,11 @@ fn likes_and_counters_are_one_batch_and_a_tally_counts_what_a_like_changed() {
     let receipt = batch.commit().unwrap();
     assert_eq!(receipt.changes().map(|change| change.delta).collect::<Vec<_>>(), [-1, -1, -1]);
     assert_eq!(totals(["ada", "bob", "all"]), [0, 1, 1]);
+    // The same request again changes nothing, says where the counters are, and makes none.
+    batch.unlike(&videos, "cats", 1_u64).tally(&creators, "all").tally(&creators, "nobody");
+    let receipt = batch.commit().unwrap();
+    let changes: Vec<_> = receipt.changes().map(|change| (change.delta, change.value)).collect();
+    assert_eq!((changes, creators.len().unwrap()), (vec![(0, 0), (0, 1), (0, 0)], 3));
     // Twice in one batch.
     batch.like(&videos, "owls", 5_u64).tally(&creators, "all").like(&videos, "owls", 5_u64).tally(&creators, "all");
     batch.commit().unwrap();

@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 
 use crate::edge::Stamp;
 use crate::log::{BodyEncoder, Record};
+use crate::reuse;
 use crate::shard::{Changes, EdgeChange, EdgeState, NamespaceId, Pending, Shards, reduce};
 use crate::subscription::{RawEvent, RawEvents, RawLike};
 
@@ -54,14 +55,14 @@ impl FrameEncoder {
         let namespace = group[0].namespace;
         let is_likes = events && shards.like_rules(namespace).is_some();
         let named = self.named.entry((namespace, stripe)).or_default();
-        self.order.clear();
+        reuse::clear(&mut self.order);
         self.order.extend(group.iter().zip(0u64..).map(|(change, place)| u64::from(change.slot) << 32 | place));
         self.order.sort_unstable();
-        self.slots.clear();
+        reuse::clear(&mut self.slots);
         self.slots.extend(
             self.order.iter().map(|ordered| (ordered >> 32) as u32).filter(|&slot| events || !is_named(named, slot)),
         );
-        self.ends.clear();
+        reuse::clear(&mut self.ends);
         self.arena.clear();
         if !shards.copy_keys(stripe, namespace, &self.slots, &mut self.arena, &mut self.ends) {
             // The namespace is gone, durably, and its changes with it.
@@ -107,7 +108,7 @@ impl FrameEncoder {
         for item in group.chunk_by(|a, b| a.slot == b.slot) {
             let slot = item[0].slot;
             let cleared = item[0].state() == EdgeState::Cleared;
-            self.edges.clear();
+            reuse::clear(&mut self.edges);
             self.edges.extend(item.iter().filter_map(|change| match change.state() {
                 EdgeState::Is { viewer, stamp } => Some((viewer, Some(stamp))),
                 EdgeState::Gone { viewer } => Some((viewer, None)),
@@ -160,7 +161,7 @@ impl FrameEncoder {
         for run in self.removed.chunk_by(same_table) {
             shards.release_removed(run[0].0, run[0].1, run.iter().map(|&(_, _, slot)| slot));
         }
-        self.removed.clear();
+        reuse::clear(&mut self.removed);
     }
 }
 

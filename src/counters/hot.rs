@@ -112,7 +112,10 @@ impl Clone for HotCounter {
 
 impl Drop for HotCounter {
     fn drop(&mut self) {
-        self.counters.engine().shards().drop_hot(&self.hot);
+        let engine = self.counters.engine();
+        if engine.shards().drop_hot(&self.hot) {
+            engine.group().announce();
+        }
     }
 }
 

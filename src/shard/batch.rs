@@ -6,6 +6,7 @@ use super::hot::Held;
 use super::likes::{LikeEvent, Liked};
 use super::table::Table;
 use super::{Change, NUMBER, NamespaceId, Note, Refusal, Shard, Shards, Touched, hash_key};
+use crate::hash::KeyState;
 use crate::options::CounterOptions;
 
 /// One change of a batch.
@@ -90,7 +91,7 @@ impl Shards {
         for shard in &mut guards {
             shard.open_buffer(epoch);
         }
-        fetch(changes, &route, &guards);
+        fetch(changes, &route, &guards, &self.hasher);
         for tallies in [false, true] {
             if let Err(refused) = self.change_all(changes, &route, tallies, &mut guards, &mut done, outcomes) {
                 self.undo(&mut guards, &done);
@@ -182,7 +183,11 @@ impl Shards {
                 let BatchOutcome { previous, value, .. } = outcomes[of];
                 let delta = value.checked_sub(previous).ok_or(Refusal::Overflow { value, delta: previous })?;
                 if delta == 0 {
-                    return Ok(Did::Count(Touched { slot: None, before: None, after: None }));
+                    // An absent counter stays so.
+                    let table = shard.table(namespace)?;
+                    let slot = table.find(hash, key);
+                    let value = slot.and_then(|slot| table.value(slot));
+                    return Ok(Did::Count(Touched { slot, before: value, after: value }));
                 }
                 (Change::Add(delta), bounds)
             }
@@ -208,27 +213,33 @@ impl Shards {
 }
 
 /// Brings what the changes will read into the cache. A change by itself waits for memory twice, for its place in the
-/// index and then for its entry. Here reads of one kind follow each other, none needs what another read, and a core
-/// waits for many of them at once.
-fn fetch(changes: &[BatchChange<'_>], route: &[Routed], guards: &[Held<'_>]) {
+/// index and then for its entry, and a like also for its item's edges. Here reads of one kind follow each other, none
+/// needs what another read, and a core waits for many of them at once.
+fn fetch(changes: &[BatchChange<'_>], route: &[Routed], guards: &[Held<'_>], hasher: &KeyState) {
     let mut places = Vec::with_capacity(route.len());
     for (run, shard) in route.chunk_by(|a, b| a.stripe == b.stripe).zip(guards) {
         for routed in run {
-            if let Ok(table) = shard.table(changes[routed.index as usize].namespace) {
-                places.push((table, routed.hash, 0));
+            let change = &changes[routed.index as usize];
+            if let Ok(table) = shard.table(change.namespace) {
+                places.push((table, change, routed.hash, 0));
             }
         }
     }
     let mut read = 0;
-    for (table, hash, _) in &places {
+    for (table, _, hash, _) in &places {
         read ^= table.read_index(*hash);
     }
     // Apart from the next loop, because it takes branches that cannot be foreseen.
-    for (table, hash, slot) in &mut places {
+    for (table, _, hash, slot) in &mut places {
         *slot = table.guess(*hash);
     }
-    for (table, _, slot) in &places {
+    for (table, _, _, slot) in &places {
         read ^= table.read_entry(*slot);
+    }
+    for (table, change, _, slot) in &places {
+        if let (Operation::Like(event), Some(likes)) = (change.operation, table.likes()) {
+            read ^= likes.read(*slot, event.viewer, hasher);
+        }
     }
     // Nothing is done with it, but the reads must not be left out.
     black_box(read);

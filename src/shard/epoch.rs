@@ -54,11 +54,14 @@ impl Changes {
     pub(super) fn clear(&mut self) {
         reuse::clear(&mut self.counters);
         reuse::clear(&mut self.edges);
-        self.removed.clear();
+        // Drained by now, so its room goes with the next epoch that removes fewer.
+        reuse::clear(&mut self.removed);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.counters.capacity() * size_of::<Pending>() + self.edges.capacity() * size_of::<EdgeChange>()
+        self.counters.capacity() * size_of::<Pending>()
+            + self.edges.capacity() * size_of::<EdgeChange>()
+            + self.removed.capacity() * size_of::<RemovedEdges>()
     }
 }
 

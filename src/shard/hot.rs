@@ -170,11 +170,28 @@ impl Shards {
         Ok((hot, applied))
     }
 
-    /// Lets go of a handle, after which nobody adds to the cells if it was the last one.
-    pub(crate) fn drop_hot(&self, hot: &Arc<Hot>) {
+    /// Lets go of a handle, after which nobody adds to the cells if it was the last one. Answers whether the committer
+    /// may be asleep and has something to do.
+    pub(crate) fn drop_hot(&self, hot: &Arc<Hot>) -> bool {
         let mut shard = self.lock(self.stripe_of(hot.hash));
-        if hot.handles.fetch_sub(1, Ordering::Relaxed) == 1 {
-            shard.hot.retain(|held| !Arc::ptr_eq(held, hot));
+        if hot.handles.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return false;
+        }
+        shard.hot.retain(|held| !Arc::ptr_eq(held, hot));
+        self.note_removal(&mut shard, hot)
+    }
+
+    /// A counter that was removed while it was hot kept its slot when that epoch was committed. The open one has the
+    /// removal again, so that the slot is given back then.
+    fn note_removal(&self, shard: &mut Shard, hot: &Hot) -> bool {
+        let Ok(table) = shard.table(hot.namespace) else { return false };
+        let removed = table.find(hot.hash, &hot.key).filter(|&slot| table.value(slot).is_none());
+        match (removed, self.open(shard)) {
+            (Some(slot), Ok(word)) => {
+                shard.note(hot.namespace, Touched { slot: Some(slot), before: None, after: None });
+                self.mark_dirty(word)
+            }
+            _ => false,
         }
     }
 

@@ -33,6 +33,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod words;
 
 use std::hash::{BuildHasher, Hasher};
 use std::mem::offset_of;
@@ -77,8 +78,9 @@ const NUMBER: u64 = HOT - 1;
 /// No store gets so far: one epoch in each microsecond makes it 36,000 years. What is beyond was not counted.
 pub(crate) const LAST_EPOCH: u64 = NUMBER / 2;
 
-/// The index of a table uses the hash's low bits and those from the 32nd on; the shard is chosen by bits near the top.
-const TAG_BITS: u32 = 7;
+/// The index of a table uses the hash's low half and a few bits above that; the shard is chosen by bits near the top,
+/// below so many.
+const BITS_ABOVE_STRIPE: u32 = 7;
 
 /// All counters of a store.
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Shards {
             epoch: CachePadded::new(AtomicU64::new(1)),
             viewers: Viewers::new(count, hasher()),
             hasher: hasher(),
-            stripe_shift: u64::BITS - TAG_BITS - count.trailing_zeros(),
+            stripe_shift: u64::BITS - BITS_ABOVE_STRIPE - count.trailing_zeros(),
         }
     }
 

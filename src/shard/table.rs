@@ -11,11 +11,8 @@ use super::likes::{Edges, LikeTable};
 use super::slab::Slab;
 use crate::edge::Stamp;
 
-/// Slot numbers are `u32`; one is left out so that a count of slots fits too.
-const MAX_SLOTS: usize = u32::MAX as usize;
-
-/// How many slots more an index of few gets when it is full; else it is a quarter of what there are.
-const MIN_GROWTH: usize = 6;
+/// The index of so many has fewer words than half a hash can tell apart.
+const MAX_SLOTS: usize = 1 << 31;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -135,7 +132,8 @@ impl Table {
             return None;
         }
         if len == self.index.capacity() {
-            self.rebuild_index(len + (len / 4).max(MIN_GROWTH), rehash);
+            let Self { index, entries, keys, .. } = self;
+            index.grow(len, hashes(entries, keys, rehash));
         }
         self.entries.push(Entry::vacant());
         Some(len as u32)
@@ -198,13 +196,9 @@ impl Table {
     pub(super) fn reserve(&mut self, counters: usize, rehash: impl Fn(&[u8]) -> u64) {
         let slots = self.entries.len() + counters;
         if slots > self.index.capacity() {
-            self.rebuild_index(slots, rehash);
+            let Self { index, entries, keys, .. } = self;
+            index.rebuild(slots, hashes(entries, keys, rehash));
         }
-    }
-
-    fn rebuild_index(&mut self, capacity: usize, rehash: impl Fn(&[u8]) -> u64) {
-        let hash = |entry| (!Entry::is_vacant(entry)).then(|| rehash(self.keys.key(entry)));
-        self.index.rebuild(capacity, self.entries.iter().map(hash));
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -214,6 +208,11 @@ impl Table {
             + self.keys.memory_bytes()
             + self.likes.as_ref().map_or(0, LikeTable::memory_bytes)
     }
+}
+
+/// Of the keys in all slots, in their order; `None` for a slot that is vacant.
+fn hashes(entries: &Slab, keys: &SpilledKeys, rehash: impl Fn(&[u8]) -> u64) -> impl Iterator<Item = Option<u64>> {
+    entries.iter().map(move |entry| (!entry.is_vacant()).then(|| rehash(keys.key(entry))))
 }
 
 #[cfg(test)]

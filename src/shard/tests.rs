@@ -143,6 +143,22 @@ fn a_removed_slot_is_used_again_only_once_its_removal_is_collected() {
 }
 
 #[test]
+fn the_slot_of_a_counter_that_was_removed_while_hot_is_given_back_with_its_last_handle() {
+    let shards = shards(1);
+    let mut replayed = State::new();
+    for round in 0..20 {
+        let key = format!("stream-{round}");
+        let (hot, _) = shards.hot(0, key.as_bytes(), &FREE, false).unwrap();
+        shards.apply(0, key.as_bytes(), Change::Remove, &FREE).unwrap();
+        commit(&shards, &mut replayed);
+        assert!(shards.drop_hot(&hot), "the committer may be asleep, and has the slot to give back");
+        commit(&shards, &mut replayed);
+        assert_eq!(state(&shards), replayed);
+    }
+    assert_eq!(shards.lock(0).table(0).unwrap().slots(), 1);
+}
+
+#[test]
 fn a_batch_is_in_one_epoch_or_changes_nothing() {
     let shards = shards(8);
     let mut replayed = State::new();

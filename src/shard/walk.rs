@@ -89,7 +89,7 @@ impl Shards {
 
     /// Gives back the slots of removed counters, once the log names the removal. A slot that is in use again, or
     /// whose counter was changed in the open epoch, stays: that epoch brings it here again. So does that of a hot
-    /// counter, which may come back in a way that no full table can refuse.
+    /// counter, which may come back in a way that no full table can refuse: [`Shards::drop_hot`] brings it here again.
     pub(crate) fn release_removed(&self, stripe: usize, namespace: NamespaceId, slots: impl Iterator<Item = u32>) {
         let mut slots = slots.peekable();
         while slots.peek().is_some() {

@@ -2,6 +2,7 @@
 
 use super::{Decoder, Malformed, Record};
 use crate::MAX_KEY_BYTES;
+use crate::reuse;
 use crate::varint;
 
 /// The records of a group that is being built.
@@ -15,6 +16,14 @@ pub(super) struct Lists {
 }
 
 impl Lists {
+    /// Gives up what is not appended yet. How much room to keep [`clear`](Self::clear) sees by what there was.
+    pub(super) fn give_up(&mut self) {
+        for list in [&mut self.sets, &mut self.named_sets, &mut self.removed, &mut self.named_removed] {
+            list.count = 0;
+        }
+    }
+
+    /// For the next group.
     pub(super) fn clear(&mut self) {
         self.next_slot = 0;
         for list in [&mut self.sets, &mut self.named_sets, &mut self.removed, &mut self.named_removed] {
@@ -78,7 +87,7 @@ impl List {
     }
 
     fn clear(&mut self) {
-        self.bytes.clear();
+        reuse::clear(&mut self.bytes);
         self.count = 0;
         self.next_slot = 0;
     }

@@ -3,6 +3,7 @@
 use super::{Decoder, Malformed, Record};
 use crate::edge::{Stamp, ViewerWidth};
 use crate::limits::MAX_TIME_MS;
+use crate::reuse;
 use crate::varint;
 
 const STATE_BITS: u32 = 2;
@@ -23,8 +24,14 @@ pub(super) struct Items {
 }
 
 impl Items {
+    /// Gives up what is not appended yet. How much room to keep [`clear`](Self::clear) sees by what there was.
+    pub(super) fn give_up(&mut self) {
+        self.count = 0;
+    }
+
+    /// For the next group.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
+        reuse::clear(&mut self.bytes);
         self.count = 0;
         self.next_slot = 0;
         self.time_ms = 0;
@@ -38,7 +45,7 @@ impl Items {
         edges: impl IntoIterator<Item = (u128, Option<Stamp>)>,
     ) {
         debug_assert!(u64::from(slot) >= self.next_slot, "slots ascend strictly in a group");
-        self.edges.clear();
+        reuse::clear(&mut self.edges);
         let mut count = 0u64;
         for (viewer, stamp) in edges {
             put_viewer(&mut self.edges, width, viewer);

@@ -133,8 +133,8 @@ impl BodyEncoder {
     /// Starts over with an empty body.
     pub(crate) fn clear(&mut self) {
         reuse::clear(&mut self.body);
-        self.counters.clear();
-        self.likes.clear();
+        self.counters.give_up();
+        self.likes.give_up();
     }
 
     /// Begins the changes of counters of a shard of a namespace.
@@ -156,7 +156,7 @@ impl BodyEncoder {
         if !self.counters.is_empty() {
             put_group(&mut self.body, self.group);
             self.counters.append_to(&mut self.body);
-            self.counters.clear();
+            self.counters.give_up();
         }
     }
 
@@ -185,7 +185,7 @@ impl BodyEncoder {
         if !self.likes.is_empty() {
             put_group(&mut self.body, self.group);
             self.likes.append_to(&mut self.body);
-            self.likes.clear();
+            self.likes.give_up();
         }
     }
 

@@ -7,6 +7,7 @@ use crate::hash::KeyState;
 
 use super::Position;
 use crate::edge::Stamp;
+use crate::shard::CACHE_LINE;
 
 /// Who likes, or what is liked, and the stamp. Bytes, so that no padding stands between edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,12 @@ impl<const N: usize> Chunk<N> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Reads of each of its cache lines. Means nothing.
+    #[inline]
+    pub(super) fn read(&self) -> u32 {
+        self.0.iter().step_by(CACHE_LINE / size_of::<Edge<N>>()).fold(0, |read, edge| read ^ u32::from(edge.stamp[0]))
     }
 
     /// Where the edge of an id stands.

@@ -42,6 +42,12 @@ impl Index {
         }
     }
 
+    /// The word where a search begins, whatever is in it.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        self.table.first(hash)
+    }
+
     /// Adds an id that stands in chunk `number`.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         self.table_of(number).insert(hash, number);

@@ -75,6 +75,12 @@ impl<const N: usize> Many<N> {
         self.index.find(hash, |number| Some(Found { number, at: self.chunks[number as usize].find(id)? }))
     }
 
+    /// Reads what a search for an id with this hash reads first. Means nothing.
+    #[inline]
+    pub(super) fn read(&self, hash: u64) -> u32 {
+        self.index.first(hash)
+    }
+
     /// The stamp of an edge.
     #[inline]
     pub(super) fn stamp(&self, found: Found) -> Stamp {

@@ -72,6 +72,15 @@ impl<const N: usize> EdgeSet<N> {
         }
     }
 
+    /// Reads what [`EdgeSet::get`] reads first, for the sake of the cache. Means nothing.
+    #[inline]
+    pub(crate) fn read(&self, id: u128, hasher: &KeyState) -> u32 {
+        match &self.0 {
+            Edges::Few(few) => few.read(),
+            Edges::Many(many) => many.read(Edge::<N>::with_id(id).hash(hasher)),
+        }
+    }
+
     /// Inserts an edge or replaces its stamp; returns the one before. Other edges may be dropped where room is needed,
     /// when they are unlikes of before `expired_ms`.
     pub(crate) fn set(&mut self, id: u128, stamp: Stamp, expired_ms: u64, hasher: &KeyState) -> Option<Stamp> {

@@ -6,6 +6,8 @@
 //! same chunk have equal words. Either word may be taken for either id: whichever is found first on the way from an
 //! id's home is found again, and the other one stands behind it on the same way.
 
+use crate::shard::words::Words;
+
 /// Ends the way from a home.
 const EMPTY: u32 = 0;
 
@@ -20,16 +22,10 @@ const MIN_WORDS: usize = 24;
 /// The least width of a tag, in bits: on its way a lookup takes one in 64 words for one that it is not.
 const TAG_BITS: u32 = 6;
 
-/// All words are read as if they had so many bytes, so that the last ones need some behind them.
-const READ_BYTES: usize = size_of::<u32>();
-
 /// Chunks by the hash of the ids in them.
 #[derive(Debug)]
 pub(super) struct Table {
-    bytes: Box<[u8]>,
-    words: usize,
-    /// Of a word: two while there are few chunks, up to four.
-    word_bytes: usize,
+    words: Words,
     number_bits: u32,
     used: usize,
     deleted: usize,
@@ -43,9 +39,8 @@ impl Table {
         // Always fewer than 32 bits: the edges of a billion chunks take terabytes.
         let numbers = chunks + chunks / 4;
         let number_bits = (numbers / 3 * 4 + 16).next_power_of_two().trailing_zeros();
-        let word_bytes = ((number_bits + TAG_BITS).div_ceil(8) as usize).min(READ_BYTES);
-        let bytes = vec![0; words * word_bytes + READ_BYTES - word_bytes].into();
-        Self { bytes, words, word_bytes, number_bits, used: 0, deleted: 0 }
+        let words = Words::filled(words, number_bits + TAG_BITS, 0);
+        Self { words, number_bits, used: 0, deleted: 0 }
     }
 
     /// What `look` finds in the chunk that holds the id with this hash; it is called for every chunk that may.
@@ -62,23 +57,28 @@ impl Table {
         found
     }
 
+    /// The word where a search begins, whatever is in it.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        self.words.get(self.home(hash))
+    }
+
     /// Adds an id that stands in chunk `number`.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         let word = self.word(hash, number);
         if let Some(at) = self.position(hash, |word| word == EMPTY || word == DELETED) {
-            self.deleted -= usize::from(self.get(at) == DELETED);
+            self.deleted -= usize::from(self.words.get(at) == DELETED);
             self.used += 1;
-            self.set(at, word);
-            debug_assert!(self.occupied() < self.words, "a way from a home would have no end");
+            self.words.set(at, word);
         }
-        debug_assert!(self.occupied() < self.words, "every way must end");
+        debug_assert!(self.occupied() < self.words.len(), "every way must end");
     }
 
     /// Notes that an id moved to another chunk.
     pub(super) fn replace(&mut self, hash: u64, from: u32, to: u32) {
         let (from, to) = (self.word(hash, from), self.word(hash, to));
         if let Some(at) = self.position(hash, |word| word == from) {
-            self.set(at, to);
+            self.words.set(at, to);
         }
     }
 
@@ -88,27 +88,26 @@ impl Table {
         let Some(mut at) = self.position(hash, |found| found == word) else { return };
         self.used -= 1;
         self.deleted += 1;
-        self.set(at, DELETED);
+        self.words.set(at, DELETED);
         // What is last on every way that leads here need not stay.
-        let next = if at + 1 == self.words { 0 } else { at + 1 };
-        if self.get(next) == EMPTY {
-            while self.get(at) == DELETED {
-                self.set(at, EMPTY);
+        if self.words.get(self.words.next(at)) == EMPTY {
+            while self.words.get(at) == DELETED {
+                self.words.set(at, EMPTY);
                 self.deleted -= 1;
-                at = at.checked_sub(1).unwrap_or(self.words - 1);
+                at = at.checked_sub(1).unwrap_or(self.words.len() - 1);
             }
         }
     }
 
     /// Whether another is wanted in its place: because it becomes full, or has become too large.
     pub(super) fn is_outgrown(&self, chunks: usize) -> bool {
-        let is_sparse = self.used < self.words / 4 && self.words > MIN_WORDS;
-        is_sparse || self.occupied() >= self.words / 6 * 5 || chunks >= self.numbers() / 4 * 3
+        let is_sparse = self.used < self.words.len() / 4 && self.words.len() > MIN_WORDS;
+        is_sparse || self.occupied() >= self.words.len() / 6 * 5 || chunks >= self.numbers() / 4 * 3
     }
 
     /// Whether it can take another id of another chunk, and `more` ids before that.
     pub(super) fn has_room(&self, more: usize, chunks: usize) -> bool {
-        self.occupied() + more < self.words / 16 * 15 && chunks < self.numbers()
+        self.occupied() + more < self.words.len() / 16 * 15 && chunks < self.numbers()
     }
 
     /// How many ids it has.
@@ -117,7 +116,7 @@ impl Table {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.len()
+        self.words.memory_bytes()
     }
 
     fn occupied(&self) -> usize {
@@ -132,21 +131,23 @@ impl Table {
     /// The first word on the way from the hash's home that `is_it`; every way ends with an empty one.
     #[inline]
     fn position(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<usize> {
-        // The upper bits of the product: the length need not be a power of two.
-        let mut at = ((u128::from(hash) * self.words as u128) >> 64) as usize;
+        let mut at = self.home(hash);
         loop {
-            let word = self.get(at);
+            let word = self.words.get(at);
             if is_it(word) {
                 return Some(at);
             }
             if word == EMPTY {
                 return None;
             }
-            at += 1;
-            if at == self.words {
-                at = 0;
-            }
+            at = self.words.next(at);
         }
+    }
+
+    /// Where a search begins: the upper bits of the product, as the length need not be a power of two.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((u128::from(hash) * self.words.len() as u128) >> 64) as usize
     }
 
     #[inline]
@@ -158,26 +159,7 @@ impl Table {
     /// The hash's low bits, because the upper ones choose the home.
     #[inline]
     fn tag(&self, hash: u64) -> u32 {
-        ((hash as u32) << self.number_bits) & self.word_mask()
-    }
-
-    #[inline]
-    fn get(&self, at: usize) -> u32 {
-        let start = at * self.word_bytes;
-        let mut bytes = [0; READ_BYTES];
-        bytes.copy_from_slice(&self.bytes[start..start + READ_BYTES]);
-        u32::from_le_bytes(bytes) & self.word_mask()
-    }
-
-    #[inline]
-    fn set(&mut self, at: usize, word: u32) {
-        let start = at * self.word_bytes;
-        self.bytes[start..start + self.word_bytes].copy_from_slice(&word.to_le_bytes()[..self.word_bytes]);
-    }
-
-    #[inline]
-    fn word_mask(&self) -> u32 {
-        u32::MAX >> (8 * (READ_BYTES - self.word_bytes))
+        ((hash as u32) << self.number_bits) & self.words.mask()
     }
 
     #[inline]
@@ -193,16 +175,16 @@ mod tests {
     impl Table {
         /// How many ids of the chunks from `first` on it has; counted, and compared with the counts that it keeps.
         pub(in crate::shard::edges) fn count_from(&self, first: u32) -> usize {
-            let words = || (0..self.words).map(|at| self.get(at));
+            let words = || (0..self.words.len()).map(|at| self.words.get(at));
             let deleted = words().filter(|&word| word == DELETED).count();
             let used = words().filter(|&word| word != DELETED && word != EMPTY).count();
             assert_eq!((used, deleted), (self.used, self.deleted));
-            assert!(used + deleted < self.words, "every way must end");
+            assert!(used + deleted < self.words.len(), "every way must end");
             words().filter(|&word| word & self.number_mask() >= first + FIRST).count()
         }
 
         pub(in crate::shard::edges) fn words(&self) -> usize {
-            self.words
+            self.words.len()
         }
     }
 
@@ -215,7 +197,7 @@ mod tests {
     fn a_chunk_is_found_until_its_id_is_removed_whatever_stands_around_it() {
         for (chunks, word_bytes) in [(4, 2), (4_000, 3), (400_000, 4)] {
             let table = Table::with_room(70, chunks);
-            assert_eq!(table.word_bytes, word_bytes);
+            assert_eq!(table.words.width(), word_bytes);
             finds_until_removed(table, chunks as u32);
         }
     }

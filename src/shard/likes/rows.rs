@@ -155,7 +155,7 @@ impl<const N: usize> Table<N> {
     fn add(&mut self, hash: u64, viewer: u128, hasher: &KeyState) -> usize {
         let row = self.rows.len();
         if row == self.index.capacity() {
-            self.index.rebuild(row + 1, self.rows.iter().map(|row| Some(row.hash(hasher))));
+            self.index.grow(row, self.rows.iter().map(|row| Some(row.hash(hasher))));
         }
         if row == self.rows.capacity() {
             // An eighth at a time: doubling would leave up to half of them unused.
@@ -200,6 +200,21 @@ mod tests {
 
     use super::*;
     use crate::edge::Stamp;
+
+    #[test]
+    fn the_index_is_built_anew_a_few_times_only() {
+        let hasher = KeyState::with_seed(5);
+        let mut table = Table::<8> { index: Index::default(), rows: Vec::new() };
+        // As when a store is opened, with room for no more than there are.
+        table.reserve(1_000, &hasher);
+        let (mut built, mut capacity) = (0, table.index.capacity());
+        for viewer in 0..20_000 {
+            table.entry(hash_viewer(&hasher, viewer), viewer, &hasher);
+            built += usize::from(table.index.capacity() != capacity);
+            capacity = table.index.capacity();
+        }
+        assert!((10..20).contains(&built), "built {built} times");
+    }
 
     #[test]
     fn each_viewer_has_the_items_of_that_viewer_whoever_comes_and_goes() {

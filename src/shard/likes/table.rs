@@ -83,6 +83,15 @@ impl LikeTable {
         }
     }
 
+    /// Reads what [`LikeTable::get`] reads first, for the sake of the cache. Means nothing.
+    #[inline]
+    pub(in crate::shard) fn read(&self, slot: u32, viewer: u128, hasher: &KeyState) -> u32 {
+        match &self.sets {
+            Sets::Bits64(sets) => sets.get(slot as usize).map_or(0, |set| set.read(viewer, hasher)),
+            Sets::Bits128(sets) => sets.get(slot as usize).map_or(0, |set| set.read(viewer, hasher)),
+        }
+    }
+
     /// Lets `decide` choose what the edge of a viewer to a slot's item becomes. See [`EdgeSet::update`].
     #[inline]
     pub(in crate::shard) fn update<E>(
@@ -161,7 +170,7 @@ fn at<const N: usize>(sets: &mut Vec<EdgeSet<N>>, slot: u32) -> &mut EdgeSet<N> 
 #[cold]
 fn grow<const N: usize>(sets: &mut Vec<EdgeSet<N>>, slot: usize) {
     let len = sets.len();
-    // An eighth at a time, as the slab of the items grows.
+    // An eighth at a time: doubling would leave up to half of them unused.
     if slot >= sets.capacity() {
         sets.reserve_exact((slot + 1 - len).max(len / 8).max(16));
     }

@@ -12,7 +12,7 @@ use crossbeam::utils::CachePadded;
 use super::rows::{Rows, hash_viewer};
 use crate::edge::{Stamp, ViewerWidth};
 use crate::shard::edges::Position;
-use crate::shard::{NamespaceId, TAG_BITS};
+use crate::shard::{BITS_ABOVE_STRIPE, NamespaceId};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A shard's number takes 16 bits, a slot 32.
@@ -39,7 +39,8 @@ pub(super) struct Told {
 
 /// The viewers of all namespaces.
 ///
-/// A stripe's lock protects the viewers whose hash it is. It is taken while no other lock is held.
+/// A stripe's lock protects the viewers whose hash it is. No other stripe's is taken while it is held, and none of a
+/// shard.
 #[derive(Debug)]
 pub(crate) struct Viewers {
     stripes: Box<[CachePadded<Mutex<Stripe>>]>,
@@ -87,7 +88,7 @@ impl Viewers {
     /// The stripe of a hash, by the bits by which shards are chosen too.
     #[inline]
     fn stripe_of(&self, hash: u64) -> usize {
-        (hash >> (64 - TAG_BITS - self.stripes.len().trailing_zeros())) as usize & (self.stripes.len() - 1)
+        (hash >> (64 - BITS_ABOVE_STRIPE - self.stripes.len().trailing_zeros())) as usize & (self.stripes.len() - 1)
     }
 
     fn lock(&self, hash: u64) -> MutexGuard<'_, Stripe> {
