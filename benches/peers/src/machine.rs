@@ -78,13 +78,13 @@ pub(crate) fn resident_bytes(process: Option<u32>) -> u64 {
 
 /// Bytes that a process, with the children it has waited for, had the kernel write to disks: whole pages that it made
 /// dirty, each once however often it was changed before it was written, less those that were dropped unwritten.
-pub(crate) fn written_bytes(process: Option<u32>) -> u64 {
+pub(crate) fn written_bytes(process: Option<u32>) -> i64 {
     let io = read(&of_process(process, "io"));
     let field = |name: &str| {
         let value = io.lines().find_map(|line| line.strip_prefix(name));
-        value.and_then(|text| text.trim().parse::<u64>().ok()).expect("the kernel tells what was written")
+        value.and_then(|text| text.trim().parse::<i64>().ok()).expect("the kernel tells what was written")
     };
-    field("write_bytes:").saturating_sub(field("cancelled_write_bytes:"))
+    field("write_bytes:") - field("cancelled_write_bytes:")
 }
 
 fn of_process(process: Option<u32>, file: &str) -> String {

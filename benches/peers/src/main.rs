@@ -11,6 +11,7 @@ mod report;
 mod scale;
 
 use std::fmt::Write as _;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -39,22 +40,30 @@ fn question(name: &str) -> Option<&'static Question> {
     ALL.iter().find(|question| question.name == name)
 }
 
-/// Asks, writes the answers, and puts the report together from all that is answered.
+/// Asks, writes each answer, and puts the report together from all that is answered. A question whose peer fails has
+/// no answer, and the others are asked all the same.
 fn ask(questions: &[&Question]) {
     let dir = results_dir();
     std::fs::create_dir_all(&dir).expect("the results can be written");
-    let machine = machine::description();
     let about = about();
-    println!("{}\n\n{about}", machine.join("\n"));
+    println!("{about}");
+    let mut failed = Vec::new();
     for question in questions {
-        println!("{}", question.name);
+        let machine = machine::description();
+        println!("{}\n  {}", question.name, machine.join("\n  "));
         let started = Instant::now();
-        let section = (question.ask)();
-        let origin = origin(question.name, &machine, started.elapsed().as_secs());
-        section.write(&dir, question.name, &origin);
+        let Ok(section) = catch_unwind(question.ask) else {
+            failed.push(question.name);
+            continue;
+        };
+        section.write(&dir, question.name, &origin(&machine, started.elapsed().as_secs()));
+        write_report(&dir, &about);
     }
-    write_report(&dir, &about);
     println!("written: {}", dir.join("README.md").display());
+    if !failed.is_empty() {
+        eprintln!("without an answer, because a peer failed: {}", failed.join(", "));
+        std::process::exit(1);
+    }
 }
 
 /// Only a full run is worth keeping.
@@ -64,12 +73,13 @@ fn results_dir() -> PathBuf {
 }
 
 /// The command and the machine, for each section: they may come from different runs.
-fn origin(question: &str, machine: &[String], seconds: u64) -> String {
+fn origin(machine: &[String], seconds: u64) -> String {
     let scaled = if scale::is_full() { String::new() } else { format!("{} ", scale::describe()) };
     let features = if cfg!(feature = "rocksdb") { "--features rocksdb " } else { "" };
-    let command = format!("{scaled}cargo run --release --locked {features}-- {question}");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = format!("{scaled}cargo run --release --locked {features}-- {}", arguments.join(" "));
     let note = if scale::is_full() { "" } else { " **Scaled down: the figures mean nothing.**" };
-    format!("<sub>`{command}` took {seconds} s. {}.{note}</sub>", machine.join("; "))
+    format!("<sub>`{command}`, of which this took {seconds} s. {}.{note}</sub>", machine.join("; "))
 }
 
 /// Every peer with its version and settings, and who is missing.
@@ -87,9 +97,9 @@ fn about() -> String {
 
 fn write_report(dir: &Path, about: &str) {
     let mut text = format!(
-        "# plaudit beside its peers\n\nMade by `cargo run --release --locked --features rocksdb -- all` in \
-         `benches/peers`, never edited. Ratios are plaudit's rate divided by the peer's, pairwise, in neighbouring \
-         slices of one run: absolute figures say little on a shared machine.\n\n{about}"
+        "# plaudit beside its peers\n\nMade by the program in `benches/peers`, never edited; each part names its run. \
+         Ratios are plaudit's rate divided by the peer's, pairwise, in neighbouring slices of one run: absolute figures \
+         say little on a shared machine.\n\n{about}"
     );
     for question in &ALL {
         if let Ok(section) = std::fs::read_to_string(dir.join(format!("{}.md", question.name))) {

@@ -17,8 +17,8 @@ const CHUNK: usize = 1_000;
 /// Increments of a call while counters are created.
 const FILL_BATCH: usize = 10_000;
 
-/// Choices of a table, used round and round: enough that a round meets most keys.
-const SAMPLES: u64 = 1 << 21;
+/// Choices of a table, used round and round; each slice goes on where the one before it ended.
+const SAMPLES: u64 = 1 << 23;
 
 /// Threads beyond this many start elsewhere in another's table.
 const TABLES: usize = 4;
@@ -38,10 +38,12 @@ impl Load {
         self.tables[thread % TABLES].iter().copied().cycle()
     }
 
-    fn chunks(&self, thread: usize, size: usize) -> impl Iterator<Item = &[u32]> {
+    /// Calls of `size` increments of a thread that made `before` already.
+    fn chunks(&self, thread: usize, size: usize, before: u64) -> impl Iterator<Item = &[u32]> {
         let table = &self.tables[thread % TABLES];
         let chunks = table.len().div_ceil(size);
-        table.chunks(size).cycle().skip(thread / TABLES * 7 % chunks)
+        let first = thread / TABLES * 7 + before as usize / size;
+        table.chunks(size).cycle().skip(first % chunks)
     }
 }
 
@@ -113,6 +115,7 @@ impl Opened {
         let seconds = started.elapsed().as_secs_f64();
         drop(hand);
         self.counting.sync();
+        self.counting.settle();
         self.keys = keys;
         self.counted += keys;
         Ran { increments: keys, seconds }
@@ -120,13 +123,13 @@ impl Opened {
 
     pub(crate) fn run(&mut self, work: &Work<'_>) -> Ran {
         let chunk = if self.sync == Sync::EachCall || work.pace.is_some() { work.batch } else { work.batch.max(CHUNK) };
-        let start = Barrier::new(work.threads);
+        let (start, before) = (Barrier::new(work.threads), self.counted / work.threads as u64);
         let act = |thread: usize| {
             let mut hand = self.counting.hand(work.batch);
             start.wait();
             let started = Instant::now();
             let (mut done, mut due) = (0, started);
-            for numbers in work.load.chunks(thread, chunk) {
+            for numbers in work.load.chunks(thread, chunk, before) {
                 hand.add(numbers);
                 done += numbers.len() as u64;
                 if let Some(pace) = work.pace {
@@ -150,7 +153,7 @@ impl Opened {
         let increments = ran.iter().map(|(.., done)| done).sum();
         self.counted += increments;
         // What is left to do must not run into the next one's slice.
-        self.counting.sync();
+        self.counting.settle();
         Ran { increments, seconds: (ended - started).as_secs_f64() }
     }
 
@@ -232,9 +235,12 @@ pub(crate) fn compare(
     plaudit.run(work);
     peer.run(&of_peer);
     let mut compared = Compared::default();
-    for _ in 0..rounds {
+    for round in 0..rounds {
+        // Each is first as often as the other.
+        let first = (round % 2 == 1).then(|| peer.run(&of_peer));
         compared.plaudit.push(plaudit.run(work).rate());
-        compared.peer.push(peer.run(&of_peer).rate());
+        let ran = first.unwrap_or_else(|| peer.run(&of_peer));
+        compared.peer.push(ran.rate());
     }
     compared
 }

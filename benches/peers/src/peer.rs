@@ -65,6 +65,11 @@ pub(crate) trait Counting: Send + std::marker::Sync {
     /// Returns once everything that was counted is on disk, where the peer has one.
     fn sync(&self);
 
+    /// Returns once it has nothing left to do that would disturb the others. Not in anybody's time.
+    fn settle(&self) {
+        self.sync();
+    }
+
     /// The sum of all counters, which are those of the keys below `keys`. Reads all of them.
     fn sum(&self, keys: u64) -> u64;
 

@@ -28,8 +28,9 @@ pub(crate) static PLAUDIT_BY_HANDLE: plaudit::HotHandle = plaudit::HotHandle;
 /// Those that plaudit is compared with.
 pub(crate) fn all() -> Vec<&'static dyn Peer> {
     vec![
-        &dashmap::DashMapPeer { is_foldhash: false },
-        &dashmap::DashMapPeer { is_foldhash: true },
+        &dashmap::DashMapPeer::AsItComes,
+        &dashmap::DashMapPeer::Foldhash,
+        &dashmap::DashMapPeer::FixedKeys,
         &papaya::Papaya,
         &redis::Redis,
         &sled::Sled,

@@ -92,12 +92,12 @@ pub(crate) fn own<'a>(all: impl IntoIterator<Item = &'a Compared>) -> String {
 /// Each peer's results beside plaudit, one for each column.
 pub(crate) type Results = Vec<(String, Vec<Compared>)>;
 
-/// plaudit's own rates first, then each peer's with the ratio.
-pub(crate) fn compared_table(caption: &str, columns: &[String], results: &Results) -> Table {
+/// plaudit's own rates first, under the name that is given, then each peer's with the ratio.
+pub(crate) fn compared_table(caption: &str, columns: &[String], plaudit: &str, results: &Results) -> Table {
     let head: Vec<&str> = ["peer"].into_iter().chain(columns.iter().map(String::as_str)).collect();
     let mut table = Table::new(caption, &head);
     let of_plaudit = (0..columns.len()).map(|at| own(results.iter().map(|(_, compared)| &compared[at])));
-    table.row(["plaudit".to_owned()].into_iter().chain(of_plaudit).collect());
+    table.row([plaudit.to_owned()].into_iter().chain(of_plaudit).collect());
     for (name, compared) in results {
         table.row([name.clone()].into_iter().chain(compared.iter().map(against)).collect());
     }
@@ -105,10 +105,15 @@ pub(crate) fn compared_table(caption: &str, columns: &[String], results: &Result
 }
 
 /// The medians of the same, with the columns at these places of the x axis.
-pub(crate) fn compared_plot(title: &str, x: &str, y: &str, columns: &[usize], results: &Results) -> Plot {
+pub(crate) fn compared_plot(
+    (title, x, y): (&str, &str, &str),
+    columns: &[usize],
+    plaudit: &str,
+    results: &Results,
+) -> Plot {
     let points = |rate: &dyn Fn(usize) -> f64| columns.iter().zip(0..).map(|(x, at)| (*x as f64, rate(at))).collect();
     let of_plaudit = |at: usize| plaudit_median(results, at);
-    let mut lines = vec![("plaudit".to_owned(), points(&of_plaudit))];
+    let mut lines = vec![(plaudit.to_owned(), points(&of_plaudit))];
     for (name, all) in results {
         lines.push((name.clone(), points(&|at| peer_median(&all[at]))));
     }

@@ -1,24 +1,35 @@
-//! DashMap with atomics, as one would write it: no durability at all. With its default hasher, and with foldhash.
+//! DashMap with atomics, as one would write it: no durability at all. With its default hasher, and with foldhash; and
+//! with keys of a fixed length, for whom that is enough.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use crate::load::{Event, key};
+use crate::load::{Event, Key, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
 
-pub(crate) struct DashMapPeer {
-    pub(crate) is_foldhash: bool,
+pub(crate) enum DashMapPeer {
+    /// Keys of any length, the default hasher.
+    AsItComes,
+    /// Keys of any length, foldhash.
+    Foldhash,
+    /// Keys of 16 bytes in the map itself, foldhash.
+    FixedKeys,
 }
 
 impl Peer for DashMapPeer {
     fn name(&self) -> &'static str {
-        if self.is_foldhash { "DashMap, foldhash" } else { "DashMap" }
+        match self {
+            Self::AsItComes => "DashMap",
+            Self::Foldhash => "DashMap, foldhash",
+            Self::FixedKeys => "DashMap, foldhash, fixed keys",
+        }
     }
 
     fn version(&self) -> String {
@@ -26,8 +37,12 @@ impl Peer for DashMapPeer {
     }
 
     fn settings(&self, _: Sync) -> String {
-        let hasher = if self.is_foldhash { "foldhash" } else { "default hasher" };
-        format!("`DashMap<Box<[u8]>, AtomicU64>`, likes `HashSet<u64>`, {hasher}; no durability")
+        let (key, hasher) = match self {
+            Self::AsItComes => ("Box<[u8]>", "default hasher"),
+            Self::Foldhash => ("Box<[u8]>", "foldhash"),
+            Self::FixedKeys => ("[u8; 16]", "foldhash"),
+        };
+        format!("`DashMap<{key}, AtomicU64>`, likes `HashSet<u64>`, {hasher}; no durability")
     }
 
     fn home(&self) -> Home {
@@ -35,25 +50,33 @@ impl Peer for DashMapPeer {
     }
 
     fn counting(&self, _: &Path, _: Sync) -> Box<dyn Counting> {
-        if self.is_foldhash {
-            Box::new(Counted::<foldhash::fast::RandomState>(DashMap::default()))
-        } else {
-            Box::new(Counted::<RandomState>(DashMap::default()))
+        match self {
+            Self::AsItComes => Box::new(Counted::<Box<[u8]>, RandomState>(DashMap::default())),
+            Self::Foldhash => Box::new(Counted::<Box<[u8]>, foldhash::fast::RandomState>(DashMap::default())),
+            Self::FixedKeys => Box::new(Counted::<Key, foldhash::fast::RandomState>(DashMap::default())),
         }
     }
 
     fn liking(&self, _: &Path, _: Sync) -> Option<Box<dyn Liking>> {
-        Some(if self.is_foldhash {
-            Box::new(Liked::<foldhash::fast::RandomState>(DashMap::default()))
-        } else {
-            Box::new(Liked::<RandomState>(DashMap::default()))
+        Some(match self {
+            Self::AsItComes => Box::new(Liked::<Box<[u8]>, RandomState>(DashMap::default())),
+            Self::Foldhash => Box::new(Liked::<Box<[u8]>, foldhash::fast::RandomState>(DashMap::default())),
+            Self::FixedKeys => Box::new(Liked::<Key, foldhash::fast::RandomState>(DashMap::default())),
         })
     }
 }
 
-struct Counted<S>(DashMap<Box<[u8]>, AtomicU64, S>);
+trait MapKey: Borrow<[u8]> + From<Key> + Eq + Hash + Send + std::marker::Sync {}
 
-impl<S: BuildHasher + Clone + Send + std::marker::Sync> Counting for Counted<S> {
+impl<K: Borrow<[u8]> + From<Key> + Eq + Hash + Send + std::marker::Sync> MapKey for K {}
+
+trait MapHasher: BuildHasher + Clone + Default + Send + std::marker::Sync {}
+
+impl<S: BuildHasher + Clone + Default + Send + std::marker::Sync> MapHasher for S {}
+
+struct Counted<K, S>(DashMap<K, AtomicU64, S>);
+
+impl<K: MapKey, S: MapHasher> Counting for Counted<K, S> {
     fn hand(&self, _: usize) -> Box<dyn Hand + '_> {
         Box::new(move |numbers: &[u32]| {
             for &number in numbers {
@@ -61,7 +84,7 @@ impl<S: BuildHasher + Clone + Send + std::marker::Sync> Counting for Counted<S> 
                 // A shared lock where the counter exists, and the entry where it does not.
                 black_box(match self.0.get(&key[..]) {
                     Some(counter) => counter.fetch_add(1, Ordering::Relaxed),
-                    None => self.0.entry(Box::from(&key[..])).or_default().fetch_add(1, Ordering::Relaxed),
+                    None => self.0.entry(K::from(key)).or_default().fetch_add(1, Ordering::Relaxed),
                 });
             }
         })
@@ -74,9 +97,9 @@ impl<S: BuildHasher + Clone + Send + std::marker::Sync> Counting for Counted<S> 
     }
 }
 
-struct Liked<S>(DashMap<Box<[u8]>, HashSet<u64, S>, S>);
+struct Liked<K, S>(DashMap<K, HashSet<u64, S>, S>);
 
-impl<S: BuildHasher + Clone + Default + Send + std::marker::Sync> Liking for Liked<S> {
+impl<K: MapKey, S: MapHasher> Liking for Liked<K, S> {
     fn hand(&self, _: usize) -> LikeHand<'_> {
         let change = |viewers: &mut HashSet<u64, S>, event: &Event| {
             if event.liked { viewers.insert(event.viewer) } else { viewers.remove(&event.viewer) }
@@ -86,7 +109,7 @@ impl<S: BuildHasher + Clone + Default + Send + std::marker::Sync> Liking for Lik
                 let item = key(event.item);
                 black_box(match self.0.get_mut(&item[..]) {
                     Some(mut viewers) => change(&mut viewers, event),
-                    None => change(&mut self.0.entry(Box::from(&item[..])).or_default(), event),
+                    None => change(&mut self.0.entry(K::from(item)).or_default(), event),
                 });
             }
         })

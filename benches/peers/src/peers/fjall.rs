@@ -22,7 +22,7 @@ impl Peer for Fjall {
 
     fn settings(&self, sync: Sync) -> String {
         let journal = match sync {
-            Sync::Relaxed => "journal not synced (its default)",
+            Sync::Relaxed => "`durability(None)`: the journal is written when its buffer is full",
             Sync::EachCall => "`PersistMode::SyncData` for each transaction",
         };
         format!("`SingleWriterTxDatabase`, `update_fetch`, 512 MiB cache; {journal}")

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use papaya::{HashMap, HashSet};
+use papaya::{HashMap, HashSet, ResizeMode};
 
 use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
@@ -21,8 +21,8 @@ impl Peer for Papaya {
     }
 
     fn settings(&self, _: Sync) -> String {
-        "`HashMap<Box<[u8]>, AtomicU64>`, likes `HashSet<u64>`, default hasher, one pin for up to 1,000 changes; no \
-         durability"
+        "`HashMap<Box<[u8]>, AtomicU64>`, likes `HashSet<u64>`, default hasher, `ResizeMode::Blocking`, one pin for \
+         up to 1,000 changes; no durability"
             .to_owned()
     }
 
@@ -31,11 +31,11 @@ impl Peer for Papaya {
     }
 
     fn counting(&self, _: &Path, _: Sync) -> Box<dyn Counting> {
-        Box::new(Counted(HashMap::new()))
+        Box::new(Counted(HashMap::builder().resize_mode(ResizeMode::Blocking).build()))
     }
 
     fn liking(&self, _: &Path, _: Sync) -> Option<Box<dyn Liking>> {
-        Some(Box::new(Liked(HashMap::new())))
+        Some(Box::new(Liked(HashMap::builder().resize_mode(ResizeMode::Blocking).build())))
     }
 }
 

@@ -245,6 +245,11 @@ impl Counting for Server {
         self.sync_files();
     }
 
+    fn settle(&self) {
+        self.connect().wait_for_rewrite();
+        self.sync_files();
+    }
+
     fn sum(&self, keys: u64) -> u64 {
         let mut connection = self.connect();
         connection.command(&[b"DBSIZE"]);

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use rusqlite::{Connection, Transaction, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync, last_events};
@@ -18,8 +18,8 @@ const SCHEMA: &str = "
 const UPSERT: &str =
     "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = value + excluded.value";
 
-/// 256 MiB; KiB are negative to SQLite.
-const CACHE_KIB: i64 = -262_144;
+/// 512 MiB; KiB are negative to SQLite.
+const CACHE_KIB: i64 = -524_288;
 
 /// Of one statement. SQLite's limit of parameters is far above.
 const ROWS: usize = 100;
@@ -38,7 +38,8 @@ impl Peer for Sqlite {
     fn settings(&self, sync: Sync) -> String {
         let synchronous = synchronous(sync);
         format!(
-            "WAL, `synchronous={synchronous}`, 256 MiB cache, upsert `WITHOUT ROWID`; likes set-based, 100 rows a statement"
+            "WAL, `synchronous={synchronous}`, exclusive locking, 512 MiB cache, prepared upsert `WITHOUT ROWID`; likes \
+             set-based, 100 rows a statement"
         )
     }
 
@@ -75,8 +76,9 @@ impl Opened {
     fn new(dir: &Path, sync: Sync) -> Self {
         let connection = Connection::open(dir.join("sqlite")).expect("SQLite opens");
         let synchronous = synchronous(sync);
-        let settings =
-            format!("PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size={CACHE_KIB};");
+        let settings = format!(
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size={CACHE_KIB};"
+        );
         connection.execute_batch(&settings).expect("SQLite takes its settings");
         connection.set_prepared_statement_cache_capacity(4 * ROWS); // a statement for each number of rows
         connection.execute_batch(SCHEMA).expect("tables can be created");
@@ -102,14 +104,15 @@ impl Counting for Opened {
     fn hand(&self, batch: usize) -> Box<dyn Hand + '_> {
         Box::new(move |numbers: &[u32]| {
             for call in numbers.chunks(batch) {
-                let mut connection = self.lock();
-                let transaction = connection.transaction().expect("SQLite can write");
-                let mut upsert = transaction.prepare_cached(UPSERT).expect("the statement is sound");
-                for &number in call {
+                let connection = self.lock();
+                let mut upsert = connection.prepare_cached(UPSERT).expect("the statement is sound");
+                let mut add = |&number: &u32| {
                     upsert.execute(params![key(number), 1]).expect("SQLite takes changes");
+                };
+                match call {
+                    [number] => add(number), // a transaction by itself
+                    _ => transact(&connection, || call.iter().for_each(add)),
                 }
-                drop(upsert);
-                transaction.commit().expect("SQLite can commit");
             }
         })
     }
@@ -124,9 +127,7 @@ impl Counting for Opened {
     }
 
     fn compact(&self) -> bool {
-        // Through a connection of its own, so that writers go on meanwhile.
-        let connection = Connection::open(self.dir.join("sqlite")).expect("SQLite opens");
-        let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let done = self.lock().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         done.expect("SQLite can write its WAL back");
         true
     }
@@ -136,12 +137,11 @@ impl Liking for Opened {
     fn hand(&self, batch: usize) -> LikeHand<'_> {
         Box::new(move |events: &[Event]| {
             for call in events.chunks(batch) {
-                let mut connection = self.lock();
-                let transaction = connection.transaction().expect("SQLite can write");
-                for rows in call.chunks(ROWS) {
-                    apply(&transaction, rows);
-                }
-                transaction.commit().expect("SQLite can commit");
+                let connection = self.lock();
+                transact(&connection, || match call {
+                    [event] => apply_one(&connection, event),
+                    _ => call.chunks(ROWS).for_each(|rows| apply(&connection, rows)),
+                });
             }
         })
     }
@@ -160,8 +160,35 @@ impl Liking for Opened {
     }
 }
 
+/// With prepared statements, which rusqlite's own transactions do not use.
+fn transact(connection: &Connection, act: impl FnOnce()) {
+    let run = |statement: &str| {
+        let done = connection.prepare_cached(statement).and_then(|mut statement| statement.execute([]));
+        done.expect("SQLite can write");
+    };
+    run("BEGIN IMMEDIATE");
+    act();
+    run("COMMIT");
+}
+
+fn apply_one(connection: &Connection, event: &Event) {
+    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| {
+        let changed = connection.prepare_cached(statement).and_then(|mut statement| statement.execute(values));
+        changed.expect("SQLite takes changes")
+    };
+    let item = key(event.item);
+    let (change, delta) = if event.liked {
+        ("INSERT OR IGNORE INTO likes VALUES (?1, ?2)", 1)
+    } else {
+        ("DELETE FROM likes WHERE item = ?1 AND viewer = ?2", -1)
+    };
+    if run(change, &[&item, &(event.viewer as i64)]) > 0 {
+        run(UPSERT, &[&item, &delta]);
+    }
+}
+
 /// Likes and unlikes as one statement each, which tell the rows that they changed; the counts follow.
-fn apply(transaction: &Transaction<'_>, events: &[Event]) {
+fn apply(connection: &Connection, events: &[Event]) {
     let (likes, unlikes): (Vec<Event>, Vec<Event>) = last_events(events).into_iter().partition(|event| event.liked);
     let mut deltas: HashMap<Vec<u8>, i64> = HashMap::new();
     let mut run = |before: &str, after: &str, rows: &[Event], delta: i64| {
@@ -170,7 +197,7 @@ fn apply(transaction: &Transaction<'_>, events: &[Event]) {
         }
         let values = vec!["(?,?)"; rows.len()].join(",");
         let mut statement =
-            transaction.prepare_cached(&format!("{before} {values} {after}")).expect("the statement is sound");
+            connection.prepare_cached(&format!("{before} {values} {after}")).expect("the statement is sound");
         let items: Vec<_> = rows.iter().map(|event| (key(event.item), event.viewer as i64)).collect();
         let parameters = items.iter().flat_map(|(item, viewer)| [item as &dyn rusqlite::ToSql, viewer]);
         let mut changed = statement.query(params_from_iter(parameters)).expect("SQLite takes changes");
@@ -180,7 +207,7 @@ fn apply(transaction: &Transaction<'_>, events: &[Event]) {
     };
     run("INSERT OR IGNORE INTO likes VALUES", "RETURNING item", &likes, 1);
     run("DELETE FROM likes WHERE (item, viewer) IN (VALUES", ") RETURNING item", &unlikes, -1);
-    let mut upsert = transaction.prepare_cached(UPSERT).expect("the statement is sound");
+    let mut upsert = connection.prepare_cached(UPSERT).expect("the statement is sound");
     for (item, delta) in deltas {
         upsert.execute(params![item, delta]).expect("SQLite takes changes");
     }

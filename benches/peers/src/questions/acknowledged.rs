@@ -32,6 +32,7 @@ pub(crate) fn ask() -> Section {
     }
     plaudit.check();
     let title = "Acknowledged after a sync";
+    let labels = (title, "waiting threads", "acknowledged per second");
     let columns = THREADS.map(|threads| format!("{threads} waiting"));
     Section {
         title,
@@ -42,7 +43,7 @@ pub(crate) fn ask() -> Section {
              rounds of {SLICE:?}, as for counting. One write of 4 KiB with its fdatasync took {sync_time:?} (median of \
              200) when this began. sled's `flush` is what it offers; it syncs no metadata."
         ),
-        tables: vec![compared_table("Acknowledged increments", &columns, &results)],
-        plots: vec![compared_plot(title, "waiting threads", "acknowledged per second", &THREADS, &results)],
+        tables: vec![compared_table("Acknowledged increments", &columns, "plaudit", &results)],
+        plots: vec![compared_plot(labels, &THREADS, "plaudit", &results)],
     }
 }

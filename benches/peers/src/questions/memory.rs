@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::with_plaudit;
-use crate::load::Event;
+use crate::load::{Event, Random};
 use crate::machine::{resident_bytes, temp_dir};
 use crate::measure::Opened;
 use crate::peer::{Home, Peer, Sync};
@@ -30,7 +30,7 @@ pub(crate) fn ask() -> Section {
         title: "Memory",
         method: format!(
             "Growth of the resident memory, of a process of its own, by {} counters with keys of 16 bytes, or {} likes \
-             by viewers of 64 bits, divided by their number; for Redis that of its server. Only peers that hold \
+             by viewers with random ids of 64 bits, of whom hardly one likes two items, divided by their number; for Redis that of its server. Only peers that hold \
              everything in memory: for the others it is the size that their cache was given.",
             scale::count(COUNTERS, 1_000),
             scale::count(LIKES, 1_000)
@@ -94,8 +94,8 @@ fn of_like(peer: &dyn Peer, each: u64) -> f64 {
     let before = resident_bytes(liking.process());
     let mut hand = liking.hand(BATCH);
     // Every item gets its likes by and by, as they come in life.
-    let events =
-        (0..likes).map(|like| Event { item: (like % items) as u32, viewer: like / items * 7_919, liked: true });
+    let mut viewers = Random::new(7);
+    let events = (0..likes).map(|like| Event { item: (like % items) as u32, viewer: viewers.next(), liked: true });
     let mut call = Vec::with_capacity(BATCH);
     for event in events {
         call.push(event);

@@ -51,10 +51,10 @@ pub(crate) fn ask() -> Section {
     let columns = WINDOWS.map(|window| window.to_string());
     for (threads, results) in THREADS.iter().zip(&results) {
         let title = format!("Under way on {threads} thread{}", if *threads == 1 { "" } else { "s each" });
-        section.tables.push(compared_table(&title, &columns, results));
+        section.tables.push(compared_table(&title, &columns, "plaudit", results));
         let title = format!("{}: {title}", section.title);
-        let plot = compared_plot(&title, "under way on a thread", "acknowledged per second", &WINDOWS, results);
-        section.plots.push(plot);
+        let labels = (&title[..], "under way on a thread", "acknowledged per second");
+        section.plots.push(compared_plot(labels, &WINDOWS, "plaudit", results));
     }
     section
 }
