@@ -53,9 +53,13 @@ pub(crate) fn description() -> Vec<String> {
         format!("kernel: Linux {}", read("/proc/sys/kernel/osrelease").trim()),
         format!("file system: {}", file_system(&data_dir()).1),
         format!("compiler: {}", output("rustc", &["--version"])),
-        format!("commit: {}", output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])),
         format!("load when it began: {}", read("/proc/loadavg").trim()),
     ]
+}
+
+/// Asked for before any result is written, which makes the tree dirty.
+pub(crate) fn commit() -> String {
+    format!("commit: {}", output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]))
 }
 
 fn read(file: &str) -> String {

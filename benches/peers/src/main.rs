@@ -45,11 +45,11 @@ fn question(name: &str) -> Option<&'static Question> {
 fn ask(questions: &[&Question]) {
     let dir = results_dir();
     std::fs::create_dir_all(&dir).expect("the results can be written");
-    let about = about();
+    let (about, commit) = (about(), machine::commit());
     println!("{about}");
     let mut failed = Vec::new();
     for question in questions {
-        let machine = machine::description();
+        let machine = [vec![commit.clone()], machine::description()].concat();
         println!("{}\n  {}", question.name, machine.join("\n  "));
         let started = Instant::now();
         let Ok(section) = catch_unwind(question.ask) else {

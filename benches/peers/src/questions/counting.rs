@@ -48,8 +48,11 @@ pub(crate) fn ask() -> Section {
 fn ask_of(section: &mut Section, plaudit: &mut Opened, entries: Vec<Entry>, loads: &[(Skew, Load)], keys: u64) {
     // For each load, each peer's results by number of threads.
     let mut results: Vec<Results> = loads.iter().map(|_| Vec::new()).collect();
+    let mut last: Option<Opened> = None;
     for Entry { peer, batch, name } in entries {
-        let mut opened = Opened::filled(peer, Sync::Relaxed, keys);
+        // One that is asked in two ways is filled once.
+        let same = last.take().filter(|opened| opened.peer.name() == peer.name());
+        let mut opened = same.unwrap_or_else(|| Opened::filled(peer, Sync::Relaxed, keys));
         for ((skew, load), results) in loads.iter().zip(&mut results) {
             println!("  {name}, {}, {keys} keys", skew.name());
             let of_threads = |threads| {
@@ -59,6 +62,7 @@ fn ask_of(section: &mut Section, plaudit: &mut Opened, entries: Vec<Entry>, load
             results.push((name.clone(), THREADS.map(of_threads).into()));
         }
         opened.check();
+        last = Some(opened);
     }
     plaudit.check();
     let columns = THREADS.map(|threads| format!("{threads} thread{}", if threads == 1 { "" } else { "s" }));
