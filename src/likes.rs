@@ -312,9 +312,10 @@ impl Likes {
     /// Removes every like of the viewer, and what is remembered of unlikes, from all items: one durable change, also
     /// when it is large. [`Receipt::previous`] is how many likes there were.
     ///
-    /// Nothing of the viewer is remembered: an event that is replayed later counts anew. What was written before is
-    /// gone from the disk when the snapshots and the log of then are: after as many compactions as generations are
-    /// kept, and one.
+    /// Nothing of the viewer is remembered: an event that is replayed later counts anew. But for an unlike from before
+    /// the horizon, which may stay with its item, in memory only, until room is needed there or the store is opened
+    /// again: a viewer of more than a hundred items may have lost sight of it. What was written before is gone from the
+    /// disk when the snapshots and the log of then are: after as many compactions as generations are kept, and one.
     ///
     /// Costs about a third of a microsecond for each item. Others go on meanwhile, but no epoch becomes durable.
     ///

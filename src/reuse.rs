@@ -1,4 +1,4 @@
-//! Lists that are filled again for each epoch.
+//! Room in lists: of those that are filled again for each epoch, and of those that stay.
 
 /// What is always kept.
 const SMALL_BYTES: usize = 8 << 10;
@@ -15,9 +15,26 @@ pub(crate) fn clear<T>(list: &mut Vec<T>) {
     }
 }
 
+/// Makes room for one more in a list that stays: an eighth at a time, as doubling would leave up to half of it unused.
+pub(crate) fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 8).max(4));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::clear;
+    use super::{clear, make_room};
+
+    #[test]
+    fn a_list_that_stays_has_little_room_to_spare() {
+        let mut list: Vec<u64> = Vec::new();
+        for number in 0..10_000 {
+            make_room(&mut list);
+            list.push(number);
+            assert!(list.capacity() <= (list.len() + 4).max(list.len() / 8 * 9 + 9), "{}", list.capacity());
+        }
+    }
 
     #[test]
     fn room_follows_what_was_needed_last() {

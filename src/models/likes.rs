@@ -46,7 +46,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes an epoch as the committer does.
+    /// Takes an epoch as the committer does, in a store without hot counters.
     fn take(shards: &Shards) -> Self {
         let epoch = shards.advance();
         let mut stripes: Vec<Changes> = (0..shards.count()).map(|_| Changes::default()).collect();

@@ -4,6 +4,8 @@
 //! the entry holds their number there. Two entries fill a cache line, and ten million counters with keys of
 //! 16 bytes take 320 MB.
 
+use crate::reuse;
+
 /// The longest key that is kept in the entry.
 pub(super) const INLINE_KEY_BYTES: usize = 19;
 
@@ -88,6 +90,7 @@ impl SpilledKeys {
                 number
             }
             None => {
+                reuse::make_room(&mut self.keys);
                 self.keys.push(key.into());
                 self.keys.len() as u32 - 1
             }

@@ -10,6 +10,7 @@ use super::Position;
 use super::chunk::{Chunk, Edge};
 use super::index::Index;
 use crate::edge::Stamp;
+use crate::reuse;
 
 /// The most edges in a chunk. Finding an id looks at all of them; with half as many that takes a little less time, and
 /// each edge half a byte more.
@@ -218,10 +219,7 @@ impl<const N: usize> Many<N> {
     /// Puts a chunk into the order, with the least edge that it may hold.
     fn add_chunk(&mut self, lowest: Edge<N>, chunk: Chunk<N>) -> u32 {
         let number = self.free.pop().unwrap_or_else(|| {
-            if self.chunks.len() == self.chunks.capacity() {
-                // An eighth at a time: doubling would leave up to half of them unused.
-                self.chunks.reserve_exact((self.chunks.len() / 8).max(4));
-            }
+            reuse::make_room(&mut self.chunks);
             self.chunks.push(Chunk::default());
             (self.chunks.len() - 1) as u32
         });

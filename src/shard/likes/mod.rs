@@ -90,7 +90,8 @@ impl LikeEvent {
             When::Now(_) if before.is_some_and(Stamp::is_like) == self.liked => return Ok(None),
             When::Now(now_ms) => now_ms.max(oldest_ms),
         };
-        // At an equal time an unlike wins, so a like has to be later.
+        // At an equal time an unlike wins, so a like has to be later. After an unlike of the last time that there is it
+        // cannot be, and the same unlike sent again takes it back.
         let least = before.map_or(0, |before| before.time_ms() + u64::from(self.liked));
         Ok(Some(Stamp::new(time_ms.max(least).min(MAX_TIME_MS), self.liked)))
     }

@@ -7,6 +7,7 @@ use crate::hash::KeyState;
 
 use super::viewers::PLACE_BYTES;
 use crate::edge::ViewerWidth;
+use crate::reuse;
 use crate::shard::edges::EdgeSet;
 use crate::shard::index::Index;
 
@@ -157,10 +158,7 @@ impl<const N: usize> Table<N> {
         if row == self.index.capacity() {
             self.index.grow(row, self.rows.iter().map(|row| Some(row.hash(hasher))));
         }
-        if row == self.rows.capacity() {
-            // An eighth at a time: doubling would leave up to half of them unused.
-            self.rows.reserve_exact((row / 8).max(4));
-        }
+        reuse::make_room(&mut self.rows);
         self.rows.push(Row { viewer: id(viewer), items: Items::default() });
         self.index.insert(hash, row as u32);
         row
