@@ -72,7 +72,7 @@ impl Index {
         let words = capacity.div_ceil(4) * 5;
         self.slots = (words.next_power_of_two() - 1) as u32;
         self.slot_bits = self.slots.trailing_ones();
-        self.words = Words::filled(words, (self.slot_bits + TAG_BITS).min(u32::BITS), u8::MAX);
+        self.words = Words::filled(words, self.slot_bits + TAG_BITS, u8::MAX);
         for (hash, slot) in hashes.zip(0..) {
             if let Some(hash) = hash {
                 self.insert(hash, slot);

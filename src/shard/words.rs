@@ -13,7 +13,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// So many words with room for numbers of `bits` bits, at most 32; every byte of them is `byte`.
+    /// So many words with room for numbers of `bits` bits, or of 32 where those are more; every byte is `byte`.
     pub(super) fn filled(len: usize, bits: u32, byte: u8) -> Self {
         let width = (bits.div_ceil(8) as usize).clamp(2, READ_BYTES);
         Self { bytes: vec![byte; len * width + READ_BYTES - width].into(), len, width }

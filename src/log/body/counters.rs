@@ -18,17 +18,13 @@ pub(super) struct Lists {
 impl Lists {
     /// Gives up what is not appended yet. How much room to keep [`clear`](Self::clear) sees by what there was.
     pub(super) fn give_up(&mut self) {
-        for list in [&mut self.sets, &mut self.named_sets, &mut self.removed, &mut self.named_removed] {
-            list.count = 0;
-        }
+        self.lists_mut().into_iter().for_each(|list| list.count = 0);
     }
 
     /// For the next group.
     pub(super) fn clear(&mut self) {
         self.next_slot = 0;
-        for list in [&mut self.sets, &mut self.named_sets, &mut self.removed, &mut self.named_removed] {
-            list.clear();
-        }
+        self.lists_mut().into_iter().for_each(List::clear);
     }
 
     #[inline]
@@ -66,6 +62,10 @@ impl Lists {
     /// In the order in which they are written.
     fn lists(&self) -> [&List; 4] {
         [&self.sets, &self.named_sets, &self.removed, &self.named_removed]
+    }
+
+    fn lists_mut(&mut self) -> [&mut List; 4] {
+        [&mut self.sets, &mut self.named_sets, &mut self.removed, &mut self.named_removed]
     }
 }
 

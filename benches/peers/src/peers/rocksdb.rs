@@ -55,13 +55,13 @@ impl Peer for RocksDb {
     }
 
     fn counting(&self, dir: &Path, sync: Sync) -> Box<dyn Counting> {
-        Box::new(Counted { db: Opened::new(dir, sync), options: write_options(sync) })
+        Box::new(Counted { opened: Opened::new(dir, sync), options: write_options(sync) })
     }
 
     fn liking(&self, dir: &Path, sync: Sync) -> Option<Box<dyn Liking>> {
         let locks = (0..EDGE_LOCKS).map(|_| Mutex::default()).collect();
-        let (db, options) = (Opened::new(dir, sync), write_options(sync));
-        Some(Box::new(Liked { db, options, locks, hasher: RandomState::new() }))
+        let (opened, options) = (Opened::new(dir, sync), write_options(sync));
+        Some(Box::new(Liked { opened, options, locks, hasher: RandomState::new() }))
     }
 }
 
@@ -137,7 +137,7 @@ fn sum_of(_: &[u8], old: Option<&[u8]>, added: &MergeOperands) -> Option<Vec<u8>
 }
 
 struct Counted {
-    db: Opened,
+    opened: Opened,
     options: WriteOptions,
 }
 
@@ -147,7 +147,7 @@ impl Counting for Counted {
         if batch == 1 {
             return Box::new(move |numbers: &[u32]| {
                 for &number in numbers {
-                    self.db.db.merge_opt(key(number), one, &self.options).expect("RocksDB takes changes");
+                    self.opened.db.merge_opt(key(number), one, &self.options).expect("RocksDB takes changes");
                 }
             });
         }
@@ -157,26 +157,26 @@ impl Counting for Counted {
                 for &number in call {
                     changes.merge(key(number), one);
                 }
-                self.db.db.write_opt(changes, &self.options).expect("RocksDB takes changes");
+                self.opened.db.write_opt(changes, &self.options).expect("RocksDB takes changes");
             }
         })
     }
 
     fn sync(&self) {
-        self.db.sync();
+        self.opened.sync();
     }
 
     fn settle(&self) {
-        self.db.sync();
-        self.db.db.wait_for_compact(&WaitForCompactOptions::default()).expect("RocksDB can compact");
+        self.opened.sync();
+        self.opened.db.wait_for_compact(&WaitForCompactOptions::default()).expect("RocksDB can compact");
     }
 
     fn sum(&self, _: u64) -> u64 {
-        self.db.db.iterator(IteratorMode::Start).map(|pair| counter_of(&pair.expect("RocksDB can be read").1)).sum()
+        self.opened.db.iterator(IteratorMode::Start).map(|pair| counter_of(&pair.expect("RocksDB can be read").1)).sum()
     }
 
     fn compact(&self) -> bool {
-        self.db.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        self.opened.db.compact_range(None::<&[u8]>, None::<&[u8]>);
         true
     }
 }
@@ -184,7 +184,7 @@ impl Counting for Counted {
 /// Whether a like is new must be read first, so one writer of an edge at a time, for which striped mutexes are cheaper
 /// than RocksDB's own transactions. An edge and its count are in one atomic batch.
 struct Liked {
-    db: Opened,
+    opened: Opened,
     options: WriteOptions,
     /// By the edge's hash; several are taken in their order.
     locks: Box<[Mutex<()>]>,
@@ -203,7 +203,7 @@ impl Liked {
 
 impl Liking for Liked {
     fn hand(&self, batch: usize) -> LikeHand<'_> {
-        let family = self.db.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).expect("every database has a default family");
+        let family = self.opened.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).expect("every database has a default family");
         Box::new(move |events: &[Event]| {
             for call in events.chunks(batch) {
                 let mut call = last_events(call);
@@ -211,7 +211,7 @@ impl Liking for Liked {
                 let edges: Vec<_> = call.iter().map(Event::edge).collect();
                 let _locks = self.lock(&edges);
                 let mut changes = WriteBatch::default();
-                let before = self.db.db.batched_multi_get_cf(&family, &edges, true);
+                let before = self.opened.db.batched_multi_get_cf(&family, &edges, true);
                 for (event, before) in call.iter().zip(before) {
                     let was_there = before.expect("RocksDB can be read").is_some();
                     if was_there == event.liked {
@@ -226,17 +226,17 @@ impl Liking for Liked {
                     }
                 }
                 if !changes.is_empty() {
-                    self.db.db.write_opt(changes, &self.options).expect("RocksDB takes changes");
+                    self.opened.db.write_opt(changes, &self.options).expect("RocksDB takes changes");
                 }
             }
         })
     }
 
     fn sync(&self) {
-        self.db.sync();
+        self.opened.sync();
     }
 
     fn count(&self, item: u32) -> u64 {
-        self.db.db.get(key(item)).expect("RocksDB can be read").map_or(0, |value| counter_of(&value))
+        self.opened.db.get(key(item)).expect("RocksDB can be read").map_or(0, |value| counter_of(&value))
     }
 }

@@ -77,7 +77,8 @@ impl Opened {
         let connection = Connection::open(dir.join("sqlite")).expect("SQLite opens");
         let synchronous = synchronous(sync);
         let settings = format!(
-            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size={CACHE_KIB};"
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; \
+             PRAGMA cache_size={CACHE_KIB};"
         );
         connection.execute_batch(&settings).expect("SQLite takes its settings");
         connection.set_prepared_statement_cache_capacity(4 * ROWS); // a statement for each number of rows

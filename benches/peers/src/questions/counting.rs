@@ -23,8 +23,8 @@ pub(crate) fn ask() -> Section {
              reach the disk at some time (see the settings). plaudit and one peer at a time are open, and take turns: a \
              slice of {SLICE:?} each as a warm-up, then {ROUNDS} rounds of a slice each. After each slice, and not in \
              its time, all is synced, but for LMDB, whose pages would each have to be mapped anew. sled takes too much \
-             memory for more than a million keys. The one hot key is counted by plaudit's handle for such, and by its plain call beside. Cells: the \
-             peer's median rate; **how many times plaudit's rate in the same round is that**, the median (and the \
+             memory for more than a million keys. The one hot key is counted by plaudit's handle for such, and by its \
+             plain call beside. Cells: the peer's median rate; **how many times plaudit's rate in the same round is that**, the median (and the \
              range). The sum of all counters is checked at the end."
         ),
         tables: Vec::new(),

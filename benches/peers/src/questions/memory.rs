@@ -30,8 +30,8 @@ pub(crate) fn ask() -> Section {
         title: "Memory",
         method: format!(
             "Growth of the resident memory, of a process of its own, by {} counters with keys of 16 bytes, or {} likes \
-             by viewers with random ids of 64 bits, of whom hardly one likes two items, divided by their number; for Redis that of its server. Only peers that hold \
-             everything in memory: for the others it is the size that their cache was given.",
+             by viewers with random ids of 64 bits, of whom hardly one likes two items, divided by their number; for \
+             Redis that of its server. Only peers that hold everything in memory: for the others it is the size that their cache was given.",
             scale::count(COUNTERS, 1_000),
             scale::count(LIKES, 1_000)
         ),
