@@ -47,6 +47,14 @@ const CACHE_BYTES: u64 = 8 << 20;
 const REOPEN_AFTER_BYTES: u64 = 4 << 20;
 const REOPEN_SHARE: u64 = 8;
 
+/// How many keys go into the database ahead of their blocks, without a value: as many again as there are, within these.
+///
+/// sled splits a leaf of more than 16 entries and writes a page whole after 10 changes to it (`Node::should_split`,
+/// `PAGE_CONSOLIDATION_THRESHOLD`), so a block that is inserted with its key is written three times. Leaves of keys
+/// without a value are small, and once they have split into halves of 8 their blocks come as 8 changes, written once.
+const MIN_KEYS_AHEAD: u64 = 16;
+const MAX_KEYS_AHEAD: u64 = 1_024;
+
 /// How often a generation is opened and read for its files to come to rest. Measured: 2 to 4 times.
 const MAX_SETTLE_PASSES: usize = 16;
 
@@ -79,7 +87,8 @@ impl SnapshotHome for SledHome {
         let path = shelf.temporary(number);
         storage.create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
         let tally = Tally::new(number);
-        let mut writer = SledWriter { storage, shelf, number, path, database: None, since_open: 0, data: None, tally };
+        let mut writer =
+            SledWriter { storage, shelf, number, path, database: None, since_open: 0, keys: 0, data: None, tally };
         writer.database = Some(Database::open(&writer.path).map_err(|e| e.while_writing(&writer.path))?);
         let data = writer.path.join(DATA_FILE);
         writer.data = Some(writer.storage.open(&data).map_err(|e| Error::io("open", &data, e))?);
@@ -115,6 +124,8 @@ struct SledWriter {
     database: Option<Database>,
     /// Bytes of blocks that went into the database since it was opened.
     since_open: u64,
+    /// Keys that are in the database, those of blocks that are still to come included.
+    keys: u64,
     /// sled's data file, open since before anything was written to it, so that its sync tells of every failure.
     data: Option<Box<dyn StorageFile>>,
     tally: Tally,
@@ -126,10 +137,11 @@ impl GenerationWriter for SledWriter {
         let refused = |malformed: Malformed| Error::corrupt(&self.path, 0, malformed.what);
         let block = Block::parse(bytes, self.number, index).map_err(refused)?;
         self.tally.add(&block).map_err(refused)?;
-        let Some(database) = &self.database else { return Err(Error::Closed) };
-        database
-            .call(|db| db.insert(index.to_be_bytes(), bytes).map(drop))
-            .map_err(|failure| failure.while_writing(&self.path))?;
+        if index == self.keys {
+            self.keys += index.clamp(MIN_KEYS_AHEAD, MAX_KEYS_AHEAD);
+            self.on_each(index..self.keys, |db, key| db.insert(key, &[]))?;
+        }
+        self.on_each(index..index + 1, |db, key| db.insert(key, bytes))?;
         self.since_open += bytes.len() as u64;
         if self.since_open >= REOPEN_AFTER_BYTES.max(self.tally.bytes / REOPEN_SHARE) {
             self.close_database()?;
@@ -140,6 +152,7 @@ impl GenerationWriter for SledWriter {
     }
 
     fn finish(mut self: Box<Self>) -> Result<GenerationMeta> {
+        self.on_each(self.tally.blocks..self.keys, |db, key| db.remove(key))?;
         self.close_database()?;
         let sums = self.settle()?;
         let list = sums.encode(self.number);
@@ -162,6 +175,12 @@ impl GenerationWriter for SledWriter {
 }
 
 impl SledWriter {
+    fn on_each<T>(&self, keys: Range<u64>, act: impl Fn(&sled::Db, [u8; 8]) -> sled::Result<T>) -> Result<()> {
+        let Some(database) = &self.database else { return Err(Error::Closed) };
+        let result = database.call(|db| keys.map(u64::to_be_bytes).try_for_each(|key| act(db, key).map(drop)));
+        result.map_err(|failure| failure.while_writing(&self.path))
+    }
+
     /// Closes the database, and waits until nothing of sled's has it any more.
     fn close_database(&mut self) -> Result<()> {
         let Some(database) = self.database.take() else { return Err(Error::Closed) };
@@ -479,5 +498,14 @@ mod tests {
             drop(reader);
             drop(second.join().unwrap());
         });
+    }
+
+    #[test]
+    fn a_database_is_little_more_than_its_blocks() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let home = SledHome::new(Arc::new(RealStorage::new()), dir.path().to_owned());
+        let meta = tests::write(&home, 1, 400_000);
+        // 1.18 times; with each key laid just before its block, 2.4 times.
+        assert!(meta.disk_bytes < meta.bytes * 13 / 10, "{} bytes on the disk for {}", meta.disk_bytes, meta.bytes);
     }
 }
