@@ -202,8 +202,8 @@ impl Counters {
     ///
     /// Changes go on meanwhile: a lock is held for a few microseconds at a time. A counter that exists during the
     /// whole iteration is listed exactly once, with the value of some moment of it; one that is created or removed
-    /// meanwhile may be listed or not, and one that is removed and created again even twice. After an error the
-    /// iteration is over.
+    /// meanwhile may be listed or not, and one that is removed and created again even twice. It ends, however many are
+    /// created meanwhile. After an error the iteration is over.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { counters: self, next: Some(Chunk::default()), chunk: Vec::new().into_iter() }

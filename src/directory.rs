@@ -54,16 +54,17 @@ pub(crate) fn inspect(storage: &dyn Storage, layout: &Layout) -> Result<bool> {
     }
     // What a creation leaves that ended early; anything else is somebody's.
     for entry in entries {
-        let ours = match entry.name.as_str() {
-            "LOCK" | manifest::TEMPORARY_NAME => !entry.is_dir,
+        let foreign = match entry.name.as_str() {
+            "LOCK" | manifest::TEMPORARY_NAME if !entry.is_dir => None,
             "log" | "snapshot" if entry.is_dir => {
                 let path = root.join(&entry.name);
-                storage.list(&path).map_err(|error| Error::io("list", &path, error))?.is_empty()
+                let inner = storage.list(&path).map_err(|error| Error::io("list", &path, error))?;
+                inner.first().map(|inner| format!("{}/{}", entry.name, inner.name))
             }
-            _ => false,
+            _ => Some(entry.name),
         };
-        if !ours {
-            return Err(not_a_store(format!("it has no {} and is not empty ({})", manifest::FILE_NAME, entry.name)));
+        if let Some(foreign) = foreign {
+            return Err(not_a_store(format!("it has no {} and is not empty ({foreign})", manifest::FILE_NAME)));
         }
     }
     Ok(false)

@@ -192,7 +192,7 @@ pub enum Error {
     },
 
     /// The name cannot be a namespace's.
-    #[error("{name:?} cannot name a namespace: {expected}")]
+    #[error("{} cannot name a namespace: {expected}", Beginning(name))]
     NamespaceName {
         /// The name that was refused.
         name: String,
@@ -363,6 +363,18 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// A name of any length, in as many characters as fit a line.
+struct Beginning<'a>(&'a str);
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(80) {
+            Some((end, _)) => write!(f, "{:?}... ({} bytes)", &self.0[..end], self.0.len()),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,6 +389,14 @@ mod tests {
             assert!(error(code).is_temporary() && !error(code).no_longer_temporary().is_temporary());
         }
         assert!(!error(Errno::IO).is_temporary());
+    }
+
+    #[test]
+    fn a_name_of_any_length_fits_a_line() {
+        let refused = |name: String| Error::NamespaceName { name, expected: "short" }.to_string();
+        assert_eq!(refused("\0".to_owned()), r#""\0" cannot name a namespace: short"#);
+        let long = refused("ä".repeat(1_000));
+        assert_eq!(long, format!(r#""{}"... (2000 bytes) cannot name a namespace: short"#, "ä".repeat(80)));
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub enum Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotHome {
-    /// Each generation is a sled database of checksummed blocks. Needs the real file system.
+    /// Each generation is a sled database of checksummed blocks. Needs the real file system. sled's own threads (up to
+    /// eight or so, which sleep) stay until the process ends.
     #[cfg(feature = "sled")]
     Sled,
     /// Each generation is one plain file of the same blocks.

@@ -76,6 +76,23 @@ fn changes_between_the_steps_of_an_iteration_disturb_nothing() {
 }
 
 #[test]
+fn an_iteration_ends_while_counters_are_created() {
+    let world = World::new();
+    let store = world.open_with(Options { shards: 1, ..options() }).unwrap();
+    let likes = store.counters("likes").unwrap();
+    for n in 0..1_000 {
+        likes.add(format!("stays-{n}"), 1).unwrap();
+    }
+    let mut stay = 0;
+    for (counter, n) in likes.iter().zip(0..) {
+        stay += usize::from(counter.unwrap().0.starts_with(b"stays"));
+        assert!(n < 2_000, "what is new has no end");
+        likes.add(format!("comes-{n}"), 1).unwrap();
+    }
+    assert_eq!(stay, 1_000);
+}
+
+#[test]
 fn threads_may_change_what_another_lists() {
     let world = World::new();
     let store = world.open_threaded(options()).unwrap();

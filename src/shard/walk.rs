@@ -12,6 +12,9 @@ const SLOTS_PER_HOLD: usize = 256;
 pub(crate) struct Chunk {
     stripe: usize,
     slot: usize,
+    /// How many slots the stripe had when the walk came to it. Those that are new since need not be visited, and a walk
+    /// that is slower than they come would never end.
+    slots: Option<usize>,
 }
 
 /// A counter's place, as the log's replay remembers it.
@@ -51,17 +54,18 @@ impl Shards {
         }
         let shard = self.lock(at.stripe);
         let table = shard.table(namespace)?;
-        let end = (at.slot + SLOTS_PER_HOLD).min(table.slots());
+        let slots = at.slots.unwrap_or_else(|| table.slots());
+        let end = (at.slot + SLOTS_PER_HOLD).min(slots);
         for slot in at.slot..end {
             let slot = slot as u32;
             if let (Some(key), Some(value)) = (table.key(slot), table.value(slot)) {
                 visit(key, value);
             }
         }
-        let next = if end < table.slots() {
-            Chunk { stripe: at.stripe, slot: end }
+        let next = if end < slots {
+            Chunk { slot: end, slots: Some(slots), ..at }
         } else {
-            Chunk { stripe: at.stripe + 1, slot: 0 }
+            Chunk { stripe: at.stripe + 1, ..Chunk::default() }
         };
         Ok((next.stripe < self.stripes.len()).then_some(next))
     }
