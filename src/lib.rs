@@ -69,8 +69,8 @@
 //! # What it is not
 //!
 //! Not a server, not replicated, not a general key-value store. All counters and likes are in memory. Reads see
-//! changes that are not durable yet. Unix only. An open store does not survive `fork`: the child has none of its threads
-//! and must not use it, but start another program (`exec`), or open a store after the fork.
+//! changes that are not durable yet. Unix only. An open store does not survive `fork`: the child has none of its
+//! threads and must not use it, but start another program (`exec`), or open a store after the fork.
 //!
 //! # Features
 //!

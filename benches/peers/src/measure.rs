@@ -59,11 +59,13 @@ pub(crate) struct Work<'a> {
     pub(crate) most: u64,
     /// From one look at the clock to the next, at the least.
     pub(crate) pace: Option<Duration>,
+    /// What a thread does after each increment, which is a call then.
+    pub(crate) between: Option<fn()>,
 }
 
 impl<'a> Work<'a> {
     pub(crate) fn new(load: &'a Load, threads: usize, batch: usize, time: Duration) -> Self {
-        Self { load, threads, batch, time, most: u64::MAX, pace: None }
+        Self { load, threads, batch, time, most: u64::MAX, pace: None, between: None }
     }
 }
 
@@ -130,7 +132,13 @@ impl Opened {
             let started = Instant::now();
             let (mut done, mut due) = (0, started);
             for numbers in work.load.chunks(thread, chunk, before) {
-                hand.add(numbers);
+                match work.between {
+                    None => hand.add(numbers),
+                    Some(between) => numbers.chunks(1).for_each(|one| {
+                        hand.add(one);
+                        between();
+                    }),
+                }
                 done += numbers.len() as u64;
                 if let Some(pace) = work.pace {
                     due += pace;

@@ -1,6 +1,7 @@
 //! The questions, one file each.
 
 mod acknowledged;
+mod between;
 mod counting;
 mod growth;
 mod latency;
@@ -20,8 +21,9 @@ pub(crate) struct Question {
 }
 
 /// In the order of the report.
-pub(crate) static ALL: [Question; 9] = [
+pub(crate) static ALL: [Question; 10] = [
     Question { name: "counting", ask: counting::ask },
+    Question { name: "between", ask: between::ask },
     Question { name: "acknowledged", ask: acknowledged::ask },
     Question { name: "pipelined", ask: pipelined::ask },
     Question { name: "likes", ask: likes::ask },
