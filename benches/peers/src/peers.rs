@@ -13,14 +13,25 @@ mod rocksdb;
 mod sled;
 mod sqlite;
 
+use std::time::Duration;
+
 use ::plaudit::Durability;
 
 use crate::peer::Peer;
 
-pub(crate) static PLAUDIT: plaudit::Plaudit = plaudit::Plaudit { durability: Durability::Group };
+pub(crate) static PLAUDIT: plaudit::Plaudit =
+    plaudit::Plaudit { name: "plaudit", durability: Durability::Group, group_window: Duration::from_millis(5) };
+
+/// Loses up to a second in a crash: for the question of bytes written only.
+pub(crate) static PLAUDIT_BY_SECOND: plaudit::Plaudit = plaudit::Plaudit {
+    name: "plaudit, window of 1 s",
+    durability: Durability::Group,
+    group_window: Duration::from_secs(1),
+};
 
 /// Returns from each call once that is on disk: for the question where every thread waits for each of its own.
-pub(crate) static PLAUDIT_IMMEDIATE: plaudit::Plaudit = plaudit::Plaudit { durability: Durability::Immediate };
+pub(crate) static PLAUDIT_IMMEDIATE: plaudit::Plaudit =
+    plaudit::Plaudit { name: "plaudit", durability: Durability::Immediate, group_window: Duration::ZERO };
 
 /// By a handle to its one counter: for the question of one hot key only.
 pub(crate) static PLAUDIT_BY_HANDLE: plaudit::HotHandle = plaudit::HotHandle;

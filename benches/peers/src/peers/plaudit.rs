@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Duration;
 
 use plaudit::{Counters, Durability, HotCounter, Likes, Options, Receipt, Store};
 
@@ -11,12 +12,14 @@ use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
 
 pub(crate) struct Plaudit {
+    pub(crate) name: &'static str,
     pub(crate) durability: Durability,
+    pub(crate) group_window: Duration,
 }
 
 impl Peer for Plaudit {
     fn name(&self) -> &'static str {
-        "plaudit"
+        self.name
     }
 
     fn version(&self) -> String {
@@ -35,7 +38,8 @@ impl Peer for Plaudit {
     }
 
     fn counting(&self, dir: &Path, sync: Sync) -> Box<dyn Counting> {
-        let options = Options { durability: self.durability, ..Options::default() };
+        let Self { durability, group_window, .. } = *self;
+        let options = Options { durability, group_window, ..Options::default() };
         let store = Store::open_with(dir, options).expect("the store opens");
         let counters = store.counters("peers").expect("a namespace can be created");
         Box::new(Counted { store, counters, sync })
