@@ -44,8 +44,8 @@
 //! - A change that was not waited for is there or not, never twice; a [`Batch`] is there whole or not at all.
 //! - Damage on disk is an error that names the file and the place, or costs nothing: never another count. One kind
 //!   looks like a crash to any log: in a store that was not closed, a last frame that is damaged, and a tail that has
-//!   turned into zeros, are taken for what was never completed. [`RecoveryReport::dropped_bytes`] tells of the
-//!   former.
+//!   turned into zeros or is as it was earlier, are taken for what was never completed.
+//!   [`RecoveryReport::dropped_bytes`] tells of the first.
 //! - A full disk loses nothing: changes stay in memory and are retried.
 //! - After a failed sync nothing more is acknowledged ([`Error::Poisoned`]); opening again restores what is durable.
 //!

@@ -1,14 +1,16 @@
 //! MANIFEST: the one small file that says which namespaces exist, which snapshot generations are true, and which
-//! segments the log has. It is replaced atomically, and it is what makes a directory a store.
+//! segments the log has. It is replaced atomically, and it is what makes a directory a store. From a clean close until
+//! the log goes on it also says how the log ends.
 //!
 //! ```text
 //! manifest   = magic[8] version:u32 length:u32 body checksum:u32      length is of the body
 //! body       = store_id:u64 hash_seed:u64 first_segment:u64 last_segment:u64 next_generation:u64
-//!              next_namespace:u32 count:u32 namespace* count:u32 generation*
+//!              next_namespace:u32 count:u32 namespace* count:u32 generation* seal?
 //! namespace  = id:u16 (counters | likes) name_length:u8 name
 //! counters   = 0:u8 at_bound:u8 min:i64 max:i64
 //! likes      = kind:u8 0:u8 horizon_ms:u64 newest_ms:u64              kind is 1 with viewers of 64 bits, 2 of 128
 //! generation = meta[65] log_from:u64 through_epoch:u64
+//! seal       = end:u64 epoch:u64 chain:u32                            there only while the store is closed
 //! ```
 //!
 //! All numbers are little-endian. The checksum is CRC-32C of everything before it.
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::limits::{MAX_NAMESPACES, MAX_TIME_MS};
+use crate::log::Seal;
 use crate::shard::NamespaceId;
 use crate::snapshot::GenerationMeta;
 use crate::storage::Storage;
@@ -73,6 +76,8 @@ pub(crate) struct Manifest {
     pub(crate) namespaces: Vec<Namespace>,
     /// Oldest first.
     pub(crate) generations: Vec<Generation>,
+    /// What the last segment ends with, if the store was closed and the log has not gone on since.
+    pub(crate) seal: Option<Seal>,
 }
 
 /// A published snapshot.
@@ -97,11 +102,18 @@ impl Manifest {
             next_namespace: 0,
             namespaces: Vec::new(),
             generations: Vec::new(),
+            seal: None,
         }
     }
 
     pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| &*namespace.name == name)
+    }
+
+    /// Lets the log go on in this segment, which has no frame yet.
+    pub(crate) fn begin_segment(&mut self, number: u64) {
+        self.last_segment = number;
+        self.seal = None;
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -122,6 +134,11 @@ impl Manifest {
             body.extend(meta.encode());
             body.extend(log_from.to_le_bytes());
             body.extend(through_epoch.to_le_bytes());
+        }
+        if let Some(Seal { end, epoch, chain }) = self.seal {
+            body.extend(end.to_le_bytes());
+            body.extend(epoch.to_le_bytes());
+            body.extend(chain.to_le_bytes());
         }
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
@@ -152,7 +169,7 @@ impl Manifest {
             return Err(corrupt(LENGTH_AT, "the length is not that of the body"));
         }
         let manifest = Self::decode_body(&mut fields).ok_or_else(|| unexpected_end(fields.at))?;
-        if fields.at != covered.len() {
+        if !fields.is_at_end() {
             return Err(corrupt(fields.at, "bytes follow the last field"));
         }
         manifest.check().map_err(|what| corrupt(BODY_AT, what))?;
@@ -177,6 +194,9 @@ impl Manifest {
             let (log_from, through_epoch) = (fields.u64()?, fields.u64()?);
             manifest.generations.push(Generation { meta, log_from, through_epoch });
         }
+        if !fields.is_at_end() {
+            manifest.seal = Some(Seal { end: fields.u64()?, epoch: fields.u64()?, chain: fields.u32()? });
+        }
         Some(manifest)
     }
 
@@ -187,6 +207,9 @@ impl Manifest {
         }
         if self.first_segment == 0 || self.last_segment + 1 < self.first_segment {
             return Err("the segments' numbers are not a range");
+        }
+        if self.seal.is_some() && self.last_segment < self.first_segment {
+            return Err("the log has no segment, and was closed with a seal");
         }
         let known = |namespace: &Namespace| u32::from(namespace.id) < self.next_namespace;
         if self.next_namespace as usize > MAX_NAMESPACES || !self.namespaces.iter().all(known) {
@@ -228,6 +251,10 @@ impl<'a> Fields<'a> {
         let taken = self.bytes.get(self.at..)?.get(..len)?;
         self.at += len;
         Some(taken)
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -400,18 +427,36 @@ mod tests {
         manifest
     }
 
+    fn closed() -> Manifest {
+        Manifest { seal: Some(Seal { end: 0x201, epoch: 3, chain: 0xaabb_ccdd }), ..sample() }
+    }
+
     fn decode(bytes: &[u8]) -> Result<Manifest> {
         Manifest::decode(bytes, Path::new("MANIFEST"))
     }
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(decode(&sample().encode()).unwrap(), sample());
+        for manifest in [sample(), closed()] {
+            assert_eq!(decode(&manifest.encode()).unwrap(), manifest);
+        }
+    }
+
+    #[test]
+    fn a_seal_stands_behind_everything_else_and_is_gone_once_the_log_goes_on() {
+        let (open, mut manifest) = (sample().encode(), closed());
+        let bytes = manifest.encode();
+        let body = BODY_AT..open.len() - CHECKSUM_BYTES;
+        assert_eq!(bytes[body.clone()], open[body.clone()]);
+        let golden = [1, 2, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0xdd, 0xcc, 0xbb, 0xaa];
+        assert_eq!(bytes[body.end..bytes.len() - CHECKSUM_BYTES], golden);
+        manifest.begin_segment(5);
+        assert_eq!(manifest, Manifest { last_segment: 5, ..sample() });
     }
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_noticed() {
-        let bytes = sample().encode();
+        let bytes = closed().encode();
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -442,6 +487,7 @@ mod tests {
         assert!(broken(|manifest| manifest.last_segment = u64::MAX));
         assert!(broken(|manifest| manifest.last_segment = u64::MAX - 1));
         assert!(broken(|manifest| manifest.first_segment = 9));
+        assert!(broken(|manifest| *manifest = Manifest { first_segment: 5, generations: vec![], ..closed() }));
         assert!(broken(|manifest| manifest.namespaces[0].id = 4));
         assert!(broken(|manifest| manifest.namespaces[0].name = "".into()));
         let bounds = CounterOptions { min: 1, ..CounterOptions::default() };

@@ -157,10 +157,10 @@ pub(crate) fn check_reach(layout: &Layout, manifest: &Manifest, last_epoch: u64,
     Err(Error::corrupt(&log::segment_path(&layout.log, manifest.last_segment), end, what))
 }
 
-/// Where a segment stands, with the chain value that the segment after it names.
+/// Where a segment stands, with the chain value that the segment after it names, or the seal that it must end with.
 pub(crate) fn position(storage: &dyn Storage, layout: &Layout, manifest: &Manifest, number: u64) -> Result<Position> {
     if number == manifest.last_segment {
-        return Ok(Position::Last);
+        return Ok(Position::Last { seal: manifest.seal });
     }
     let next = log::segment_path(&layout.log, number + 1);
     let header = log::read_segment_header(storage, &next, manifest.store_id, number + 1)
@@ -185,8 +185,8 @@ pub(crate) fn missing(path: &Path) -> Error {
 pub(crate) fn check_later_segments(storage: &dyn Storage, layout: &Layout, manifest: &Manifest) -> Result<()> {
     for number in segment_numbers(storage, layout)?.into_iter().filter(|&number| number > manifest.last_segment) {
         let path = log::segment_path(&layout.log, number);
-        let expected =
-            Expected { store_id: manifest.store_id, number, chain: None, last_epoch: 0, position: Position::Last };
+        let position = Position::Last { seal: None };
+        let expected = Expected { store_id: manifest.store_id, number, chain: None, last_epoch: 0, position };
         let found = log::read_segment(storage, &path, &expected, &mut |_| Ok(()))?;
         if found.frames > 0 || found.dropped_bytes > 0 {
             return Err(Error::corrupt(&path, found.end, "the segment has frames, and the manifest does not name it"));

@@ -88,7 +88,7 @@ fn corrupt_file(error: Error) -> (PathBuf, u64) {
 }
 
 #[test]
-fn an_older_state_of_the_last_segment_is_refused() {
+fn an_older_state_of_the_last_segment_that_does_not_reach_a_snapshot_is_refused() {
     // The log as of an earlier moment is a sound log, but it does not reach what the snapshot needs.
     let world = World::new();
     let store = world.open().unwrap();
@@ -101,6 +101,200 @@ fn an_older_state_of_the_last_segment_is_refused() {
     let damaged = copy(&world);
     write(&damaged, &segment, &older);
     corrupt_file(refused(&damaged, "an older segment"));
+}
+
+/// A store in which every state of the last segment before its close was kept, oldest first: without a snapshot, or
+/// with one from before all of them.
+struct Closed {
+    world: World,
+    segment: PathBuf,
+    older: Vec<Vec<u8>>,
+    /// What the segment has at last, up to the end of its seal.
+    newest: Vec<u8>,
+}
+
+impl Closed {
+    fn new(compact: bool) -> Self {
+        let world = World::new();
+        let store = world.open().unwrap();
+        fill(&store, 0..3);
+        if compact {
+            store.compact().unwrap();
+        }
+        let segments = || world.segments().len();
+        let (before, mut older) = (segments(), Vec::new());
+        for n in 3..7 {
+            fill(&store, n..n + 1);
+            older.push(world.disk.read_file(&world.segments().pop().unwrap()).unwrap());
+        }
+        store.close().unwrap();
+        assert_eq!((segments(), world.snapshots().len()), (before, usize::from(compact)));
+        let segment = world.segments().pop().unwrap();
+        let mut newest = world.disk.read_file(&segment).unwrap();
+        newest.truncate(*frames(&newest).last().unwrap());
+        Self { world: copy(&world), segment, older, newest }
+    }
+
+    /// The store with other bytes as its last segment must be refused, by opening and by verifying.
+    fn refuses(&self, bytes: &[u8], context: &str) -> (u64, String) {
+        let damaged = copy(&self.world);
+        write(&damaged, &self.segment, bytes);
+        let problems = Store::verify_in(damaged.environment(Driver::Caller), ROOT).unwrap().problems;
+        assert!(matches!(&problems[..], [Error::Corrupt { file, .. }] if *file == self.segment), "{problems:?}");
+        match refused(&damaged, context) {
+            Error::Corrupt { file, offset, what } if file == self.segment => (offset, what),
+            other => panic!("{context}: {other:?}"),
+        }
+    }
+}
+
+/// Where the frames of a segment begin, and where the last of them ends.
+fn frames(segment: &[u8]) -> Vec<usize> {
+    let mut ends = vec![64];
+    while let Some(header) = segment.get(ends[ends.len() - 1]..).filter(|rest| rest.starts_with(b"\xf7EPO")) {
+        let body = u64::from_le_bytes(header[8..16].try_into().unwrap()) as usize;
+        ends.push(ends[ends.len() - 1] + 48 + body.next_multiple_of(8));
+    }
+    ends
+}
+
+#[test]
+fn an_older_state_of_the_last_segment_of_a_closed_store_is_refused() {
+    for compact in [false, true] {
+        let closed = Closed::new(compact);
+        for (older, n) in closed.older.iter().zip(0..) {
+            let (offset, what) = closed.refuses(older, &format!("state {n}"));
+            assert_eq!(offset, *frames(older).last().unwrap() as u64);
+            assert!(what.contains("the store was closed with epoch"), "{what}");
+            assert!(what.ends_with(&format!("at byte {}", closed.newest.len())), "{what}");
+        }
+    }
+}
+
+#[test]
+fn the_last_segment_of_a_closed_store_ends_with_its_seal_or_is_refused() {
+    for compact in [false, true] {
+        let closed = Closed::new(compact);
+        let newest = &closed.newest;
+        let full = closed.older[0].len();
+        let ends = frames(newest);
+        assert!(ends.len() >= 6, "{ends:?}");
+        for &end in &ends[..ends.len() - 1] {
+            closed.refuses(&newest[..end], "a segment that was cut at a frame's end");
+            let zeros = |end: usize| [&newest[..end], &vec![0; full - end]].concat();
+            closed.refuses(&zeros(end), "a tail that has turned into zeros");
+            closed.refuses(&zeros(end + 24), "half of a header");
+        }
+        let deleted = copy(&closed.world);
+        deleted.disk.remove(&closed.segment).unwrap();
+        assert_eq!(corrupt_file(refused(&deleted, "a deleted segment")).0, closed.segment);
+        // The same seal with the room behind it that a crash within the close leaves.
+        let whole = copy(&closed.world);
+        write(&whole, &closed.segment, &[&newest[..], &vec![0; full - newest.len()]].concat());
+        assert_eq!(state(&whole.open().unwrap()), state(&closed.world.open().unwrap()));
+    }
+}
+
+#[test]
+fn an_older_state_of_the_last_segment_of_a_store_that_was_not_closed_is_taken_for_the_newest() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    fill(&store, 0..2);
+    let (expected, segment) = (state(&store), world.segments().pop().unwrap());
+    let older = world.disk.read_file(&segment).unwrap();
+    fill(&store, 2..4);
+    assert_eq!(world.segments(), [segment.clone()]);
+    std::mem::forget(store);
+    let damaged = copy(&world);
+    write(&damaged, &segment, &older);
+    // Nothing on the disk tells it from a crash after the second change.
+    assert!(Store::verify_in(damaged.environment(Driver::Caller), ROOT).unwrap().problems.is_empty());
+    let store = damaged.open().unwrap();
+    assert_eq!((state(&store), store.recovery().closed_cleanly), (expected, false));
+}
+
+#[test]
+fn a_closed_store_is_closed_until_its_log_goes_on() {
+    let closed = Closed::new(false);
+    let world = &closed.world;
+    let before = world.files();
+    world.open().unwrap().close().unwrap();
+    assert!(world.files() == before, "a store that was opened and closed is as it was");
+
+    // Neither a namespace nor a snapshot changes the log.
+    let store = world.open().unwrap();
+    store.counters("another").unwrap();
+    let world = killed(world, store);
+    let older = World::on(world.disk.process_kill());
+    write(&older, &closed.segment, &closed.older[3]);
+    corrupt_file(refused(&older, "an older segment of a store that was opened"));
+    let store = world.open().unwrap();
+    store.compact().unwrap();
+    let expected = state(&store);
+    let world = killed(&world, store);
+
+    // Its next segment is there before the manifest names it.
+    let store = world.open().unwrap();
+    fill_one(&store);
+    world.disk.fail(fault(Operation::Create, "MANIFEST", ErrorKind::Other));
+    store.sync().unwrap_err();
+    world.disk.clear_faults();
+    let world = killed(&world, store);
+    assert_eq!(world.segments().len(), 2);
+    let store = world.open().unwrap();
+    assert_eq!((state(&store), store.recovery().closed_cleanly), (expected, true));
+
+    fill_one(&store);
+    store.sync().unwrap();
+    let expected = state(&store);
+    let store = killed(&world, store).open().unwrap();
+    assert_eq!((state(&store), store.recovery().closed_cleanly), (expected, false));
+}
+
+/// What the process leaves when it dies now.
+fn killed(world: &World, store: Store) -> World {
+    std::mem::forget(store);
+    World::on(world.disk.process_kill())
+}
+
+fn fill_one(store: &Store) {
+    store.counters("another").unwrap().add("one", 1).unwrap();
+}
+
+#[test]
+fn a_close_that_failed_before_the_manifest_had_the_seal_left_a_store_that_was_not_closed() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    fill(&store, 0..3);
+    let expected = state(&store);
+    world.disk.fail(fault(Operation::Create, "MANIFEST", ErrorKind::Other));
+    store.close().unwrap_err();
+    world.disk.clear_faults();
+    let world = copy(&world);
+    let store = world.open().unwrap();
+    assert_eq!(state(&store), expected);
+    let manifest = world.disk.read_file(&path("MANIFEST")).unwrap();
+    store.close().unwrap();
+    assert_eq!(world.disk.read_file(&path("MANIFEST")).unwrap().len(), manifest.len() + SEAL_BYTES);
+    assert_eq!(state(&world.open().unwrap()), expected);
+}
+
+/// The seal is the manifest's last field.
+const SEAL_BYTES: usize = 20;
+
+#[test]
+fn a_manifest_of_a_closed_store_from_before_it_kept_the_seal_opens() {
+    let (world, expected) = logged();
+    let mut bytes = world.disk.read_file(&path("MANIFEST")).unwrap();
+    bytes.truncate(bytes.len() - 4 - SEAL_BYTES);
+    let body = (bytes.len() - 16) as u32;
+    bytes[12..16].copy_from_slice(&body.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    write(&world, &path("MANIFEST"), &bytes);
+    assert!(Store::verify_in(world.environment(Driver::Caller), ROOT).unwrap().problems.is_empty());
+    let store = world.open().unwrap();
+    assert_eq!((state(&store), store.recovery().closed_cleanly), (expected, true));
 }
 
 #[test]
@@ -349,13 +543,14 @@ fn numbers_that_only_an_enemy_writes_make_nobody_panic() {
     let manifest = path("MANIFEST");
     let whole = |bytes: &[u8]| (crc32c::crc32c(&bytes[..bytes.len() - 4]), bytes.len() - 4);
 
-    // The newest generation's meta is the last but for two words and the checksum; its third word counts the counters.
+    // The newest generation's meta is the last but for two words, the seal and the checksum; its third word counts the
+    // counters.
     let (world, expected) = snapshotted(options());
     forge(
         &world,
         &manifest,
         |bytes| {
-            let at = bytes.len() - 4 - 16 - 65 + 16;
+            let at = bytes.len() - 4 - SEAL_BYTES - 16 - 65 + 16;
             bytes[at..at + 8].fill(0x7f);
         },
         whole,

@@ -286,6 +286,32 @@ fn a_seal_that_found_no_room_does_not_end_the_log() {
 }
 
 #[test]
+fn a_seal_that_the_manifest_has_no_room_for_does_not_end_the_store() {
+    for more in [false, true] {
+        let world = World::new();
+        let store = world.open().unwrap();
+        let likes = store.counters("likes").unwrap();
+        likes.add("a", 1).unwrap();
+        store.sync().unwrap();
+        world.disk.fail(fault(Operation::Create, "MANIFEST", ErrorKind::StorageFull));
+        assert!(store.clone().close().unwrap_err().is_storage_full());
+        // The log is sealed, and goes on behind that in another segment.
+        likes.add("a", i64::from(more)).unwrap();
+        world.disk.clear_faults();
+        if more {
+            store.sync().unwrap();
+        }
+        let open = World::on(world.disk.power_cut(Survival::Nothing, 0));
+        assert_eq!(open.segments().len(), 1 + usize::from(more));
+        assert_eq!(state(&open.open().unwrap())["likes"]["a"], 1 + i64::from(more));
+        store.close().unwrap();
+        let store = world.open().unwrap();
+        assert!(store.recovery().closed_cleanly);
+        assert_eq!(state(&store)["likes"]["a"], 1 + i64::from(more));
+    }
+}
+
+#[test]
 fn closing_while_the_disk_fills_and_others_count_loses_nothing() {
     let mut refused = 0;
     for moment in 0.. {

@@ -295,11 +295,12 @@ impl Committer {
         Ok(self.log.last_segment())
     }
 
-    /// The manifest names the last segment before anything is acknowledged in it, so that its loss is noticed.
+    /// The manifest names the last segment before anything is acknowledged in it, so that its loss is noticed. A log
+    /// that was closed goes on in a new segment only, so this is also where the manifest says that it is open again.
     fn name_segment(&self) -> Result<()> {
         let last = self.log.last_segment();
         if self.shared.manifest.read(|manifest| manifest.last_segment < last) {
-            self.shared.update_manifest(|manifest| manifest.last_segment = last)?;
+            self.shared.update_manifest(|manifest| manifest.begin_segment(last))?;
         }
         Ok(())
     }
@@ -329,9 +330,14 @@ impl Committer {
         committed
     }
 
+    /// The manifest keeps the seal only once that is durable. Until then it is that of a store that was not closed.
     fn seal_log(&mut self) -> Result<()> {
         self.name_segment()?;
-        self.log.close(self.shared.clock.wall_ms())
+        let seal = self.log.close(self.shared.clock.wall_ms())?;
+        if self.shared.manifest.read(|manifest| manifest.seal != seal) {
+            self.shared.update_manifest(|manifest| manifest.seal = seal)?;
+        }
+        Ok(())
     }
 
     /// Commits everything that was done so far, on the calling thread.

@@ -26,7 +26,8 @@ pub struct Stored {
 
 /// Makes the checksums of the manifest right.
 const REPAIRS_MANIFEST: u8 = 1;
-/// Makes the segments that the manifest names what it and the segments before them say.
+/// Makes the segments that the manifest names what it and the segments before them say, and the seal of a manifest that
+/// has one that of the last segment.
 const REPAIRS_SEGMENTS: u8 = 1 << 1;
 /// Makes the generations that the manifest names sound, and the manifest name them so.
 const REPAIRS_GENERATIONS: u8 = 1 << 2;
@@ -126,12 +127,13 @@ fn repair(files: &mut Files, flags: u8) {
     }
     let Some(mut manifest) = manifest::fuzzing::decode(bytes) else { return };
     if flags & REPAIRS_SEGMENTS != 0 {
-        let mut chain = None;
+        let (mut chain, mut seal) = (None, None);
         for number in (manifest.first_segment..=manifest.last_segment).take(usize::from(NAMES)) {
             let path = log::segment_path(Path::new("log"), number).to_string_lossy().into_owned();
             let Some(segment) = files.get_mut(&path) else { break };
-            chain = log::fuzzing::repair(segment, manifest.store_id, number, chain);
+            (chain, seal) = log::fuzzing::repair(segment, manifest.store_id, number, chain);
         }
+        manifest.seal = manifest.seal.and(seal);
     }
     if flags & REPAIRS_GENERATIONS != 0 {
         for generation in &mut manifest.generations {
@@ -139,8 +141,8 @@ fn repair(files: &mut Files, flags: u8) {
             let repaired = file.and_then(|file| snapshot::fuzzing::repair_generation(file, &generation.meta));
             generation.meta = repaired.unwrap_or(generation.meta);
         }
-        files.insert("MANIFEST".to_owned(), manifest::fuzzing::encode(&manifest));
     }
+    files.insert("MANIFEST".to_owned(), manifest::fuzzing::encode(&manifest));
 }
 
 fn disk_with(files: &Files, flags: u8) -> SimDisk {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use arbitrary::Unstructured;
 
+use super::Seal;
 use super::body::{BodyEncoder, Group, Record, decode_body};
 use super::format::repair::{Repaired, repair_frames, repair_segment};
 use super::format::{ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Place, frame_header_verifies, frame_len};
@@ -161,7 +162,7 @@ pub fn segments(data: &[u8]) {
     let mut bytes = input.take_rest().to_vec();
     bytes.extend(vec![0; usize::from(u16::from_le_bytes([zeros_low, zeros_high]))]);
     if raw & 1 == 1 {
-        for position in [Position::Last, Position::Before { next_chain: u32::from(raw) }] {
+        for position in [Position::Last { seal: None }, Position::Before { next_chain: u32::from(raw) }] {
             let _ = read(&bytes, position);
         }
         return;
@@ -207,7 +208,7 @@ fn read(bytes: &[u8], position: Position) -> Result<(Epochs, SegmentEnd)> {
 
 /// A segment that was written as it should be is read whole.
 fn check_repaired(bytes: &[u8], repaired: &Repaired) {
-    let last = read(bytes, Position::Last);
+    let last = read(bytes, Position::Last { seal: repaired.seal() });
     let before = read(bytes, Position::Before { next_chain: repaired.chain });
     if !repaired.is_sound {
         return;
@@ -220,12 +221,16 @@ fn check_repaired(bytes: &[u8], repaired: &Repaired) {
     }
 }
 
-/// A segment of which one byte was changed is refused, or all of it is read; but for the last frame of the last one.
+/// A segment of which one byte was changed is refused, or all of it is read; but for the last frame of the last one, if
+/// the log was not closed.
 fn check_damaged(bytes: &[u8], repaired: &Repaired) {
     if let Ok((epochs, _)) = read(bytes, Position::Before { next_chain: repaired.chain }) {
         assert!(epochs == repaired.epochs, "damage in an earlier segment is noticed");
     }
-    let Ok((epochs, end)) = read(bytes, Position::Last) else { return };
+    if let (Some(seal), Ok((epochs, end))) = (repaired.seal(), read(bytes, Position::Last { seal: repaired.seal() })) {
+        assert!(epochs == repaired.epochs && end.end == seal.end, "a log that was closed is read whole");
+    }
+    let Ok((epochs, end)) = read(bytes, Position::Last { seal: None }) else { return };
     if epochs == repaired.epochs && end.sealed == repaired.sealed {
         return;
     }
@@ -234,7 +239,9 @@ fn check_damaged(bytes: &[u8], repaired: &Repaired) {
     assert!(repaired.epochs.starts_with(&epochs) && repaired.epochs.len() - epochs.len() <= 1);
 }
 
-/// Makes a segment of a whole store right, and answers the chain value that the next one goes on from.
-pub(crate) fn repair(bytes: &mut [u8], store_id: u64, number: u64, chain: Option<u32>) -> Option<u32> {
-    repair_segment(bytes, store_id, number, chain).map(|repaired| repaired.chain)
+/// Makes a segment of a whole store right, and answers the chain value that the next one goes on from, and the seal
+/// that it ends with.
+pub(crate) fn repair(bytes: &mut [u8], store_id: u64, number: u64, chain: Option<u32>) -> (Option<u32>, Option<Seal>) {
+    let repaired = repair_segment(bytes, store_id, number, chain);
+    (repaired.as_ref().map(|repaired| repaired.chain), repaired.as_ref().and_then(Repaired::seal))
 }

@@ -12,6 +12,8 @@
 //! - A segment has its name only once its header is durable. After a crash the next frame goes to a new segment:
 //!   nothing is appended behind a torn frame, and no segment number is used for two files that had frames.
 //! - The last segment has its full length until it is sealed, so one that was cut short is noticed.
+//! - A log that was closed ends with a [`Seal`], which the manifest keeps. An earlier state of the last segment is a
+//!   sound log too, and only the manifest can tell that there was more.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,17 @@ mod writer;
 pub(crate) use body::{BodyEncoder, Group, Record, decode_body};
 pub(crate) use reader::{Expected, FrameView, Position, SegmentEnd, read_segment, read_segment_header};
 pub(crate) use writer::{LastSegment, LogEnd, LogWriter, OpenSegment, Reserve};
+
+/// The close seal that a log ends with. Its chain value covers all frames before it, and its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seal {
+    /// Where it ends in the last segment.
+    pub(crate) end: u64,
+    /// The last epoch of the log.
+    pub(crate) epoch: u64,
+    /// The chain value after it.
+    pub(crate) chain: u32,
+}
 
 /// The file of a segment.
 pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {

@@ -4,11 +4,12 @@
 //! be incomplete, and it can have been acknowledged to nobody. Everything else that does not verify is damage, and an
 //! error: in an earlier segment because the next one names the chain value that must be reached, in the last one
 //! when a frame header further back verifies, or when the frame's own header does and anything is behind its end.
-//! Nothing here modifies a file.
+//! A log that was closed must end with the very seal of that close. Nothing here modifies a file.
 
 use std::ops::Range;
 use std::path::Path;
 
+use super::Seal;
 use super::format::{
     ALIGNMENT, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HeaderError, Kind, Place, SEGMENT_HEADER_BYTES,
     SegmentHeader, VERSION, frame_header_verifies, frame_len, segment,
@@ -35,7 +36,10 @@ pub(crate) struct Expected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Position {
     /// No segment follows.
-    Last,
+    Last {
+        /// What it must end with, if the log was closed.
+        seal: Option<Seal>,
+    },
     /// Another segment follows.
     Before {
         /// The chain value that its header names.
@@ -82,6 +86,14 @@ pub(crate) struct SegmentEnd {
     pub(crate) dropped_bytes: u64,
 }
 
+impl SegmentEnd {
+    /// The close seal that it ends with.
+    fn seal(&self) -> Option<Seal> {
+        let Self { end, chain, last_epoch: epoch, .. } = *self;
+        self.sealed.then_some(Seal { end, epoch, chain })
+    }
+}
+
 /// Reads the header of a segment and checks that it is the one of this store and number.
 pub(crate) fn read_segment_header(
     storage: &dyn Storage,
@@ -123,8 +135,11 @@ pub(crate) fn read_segment(
     let stopped = reader.read_frames(visit)?;
     match (expected.position, stopped) {
         (Position::Before { next_chain }, stopped) => reader.check_chain(next_chain, stopped)?,
-        (Position::Last, None) => reader.check_sealed_len()?,
-        (Position::Last, Some(unverified)) => reader.judge_tail(unverified)?,
+        (Position::Last { .. }, None) => reader.check_sealed_len()?,
+        (Position::Last { .. }, Some(unverified)) => reader.judge_tail(unverified)?,
+    }
+    if let Position::Last { seal: Some(seal) } = expected.position {
+        reader.check_seal(seal)?;
     }
     Ok(reader.state)
 }
@@ -231,6 +246,20 @@ impl SegmentReader<'_> {
         }
         let (what, offset) = stopped.map_or(("the log was closed here", self.state.end), |it| (it.what, it.offset));
         Err(self.window.corrupt(offset, format!("{what}, and the next segment continues from a later frame")))
+    }
+
+    /// A log that was closed must end as the close left it: an older state of its last segment is a sound one.
+    fn check_seal(&self, seal: Seal) -> Result<()> {
+        if self.state.seal() == Some(seal) {
+            return Ok(());
+        }
+        let SegmentEnd { end, chain, last_epoch, .. } = self.state;
+        let Seal { end: at, epoch, chain: of_seal } = seal;
+        let what = format!(
+            "the log ends here with epoch {last_epoch} and chain value {chain:08x}, and the store was closed with \
+             epoch {epoch} and chain value {of_seal:08x} at byte {at}"
+        );
+        Err(self.window.corrupt(end, what))
     }
 
     /// A seal is written at the full length, and the file then cut behind it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::format::{
     ALIGNMENT, FRAME_HEADER_BYTES, FrameHeader, Kind, Place, SEGMENT_HEADER_BYTES, SegmentHeader, frame_len,
 };
-use super::segment_path;
+use super::{Seal, segment_path};
 use crate::reuse;
 use crate::storage::{Storage, StorageFile};
 use crate::{Error, Result};
@@ -252,16 +252,19 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log with a close seal. A frame that was written and not synced is discarded by it. After
-    /// [`Error::StorageFull`] it may be called again. Does nothing when there is no segment, or it is sealed.
-    pub(crate) fn close(&mut self, time_ms: u64) -> Result<()> {
-        if self.recovered.is_some_and(|last| last.sealed) {
-            return Ok(());
-        }
+    /// Ends the log with a close seal, and answers it once it is durable. A frame that was written and not synced is
+    /// discarded by it. After [`Error::StorageFull`] it may be called again. Writes nothing when the last segment is
+    /// sealed already; `None` when there is no segment.
+    pub(crate) fn close(&mut self, time_ms: u64) -> Result<Option<Seal>> {
         self.settle()?;
-        if self.segment.as_ref().is_none_or(|segment| segment.sealed) {
-            return Ok(());
+        if self.segment.as_ref().is_some_and(|segment| !segment.sealed) {
+            self.seal(time_ms)?;
         }
+        let (epoch, chain) = (self.last_epoch, self.chain);
+        Ok(self.segment.as_ref().map(|segment| Seal { end: segment.end, epoch, chain }))
+    }
+
+    fn seal(&mut self, time_ms: u64) -> Result<()> {
         self.write_at_end(Kind::Close, self.last_epoch, time_ms, &[])?;
         self.sync()?;
         let Some(segment) = &mut self.segment else { return Ok(()) };

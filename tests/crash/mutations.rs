@@ -166,6 +166,11 @@ pub static MUTATIONS: &[Mutation] = &[
         |call, history, _| is_seal_sync(call, history),
         |_, history| history.after(Truncate, NewSegment) || history.after(Truncate, OldSegment),
     ),
+    Mutation::put_off(
+        "the manifest says that the log was closed only once its seal is durable",
+        |call, history, _| is_seal_sync(call, history),
+        |_, history| history.after(SyncDir, Root) && history.renamed_last(Manifest),
+    ),
     Mutation::leave_out("a seal that failed is taken back before the log goes on in another segment", |call, _, _| {
         call.piece == Some(Piece::Retraction)
     }),

@@ -8,6 +8,7 @@ use super::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, Kind, Place, SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentHeader,
     VERSION, frame, frame_checksum, frame_len, get, get_u64, put, segment,
 };
+use crate::log::Seal;
 
 /// The highest byte of a frame's time.
 const LEFT: usize = frame::TIME_MS + 7;
@@ -31,7 +32,15 @@ pub(in crate::log) struct Repaired {
     pub(in crate::log) end: u64,
     /// The chain value there.
     pub(in crate::log) chain: u32,
+    pub(in crate::log) last_epoch: u64,
     pub(in crate::log) sealed: bool,
+}
+
+impl Repaired {
+    /// The close seal that it ends with.
+    pub(in crate::log) fn seal(&self) -> Option<Seal> {
+        self.sealed.then_some(Seal { end: self.end, epoch: self.last_epoch, chain: self.chain })
+    }
 }
 
 /// Makes a segment of the bytes. `None` when they are too few for its header. Without a chain value to go on from, the
@@ -67,14 +76,16 @@ pub(in crate::log) fn repair_segment(
 /// Makes frames of the bytes, one after another, up to a seal or to where there is nothing but zeros.
 pub(in crate::log) fn repair_frames(bytes: &mut [u8], place: Place, chain: u32, first_epoch: u64) -> Repaired {
     let base = place.offset;
-    let mut repaired = Repaired { is_sound: true, last_frame: base, end: base, chain, ..Repaired::default() };
-    let mut last_epoch = first_epoch.saturating_sub(1);
+    let last_epoch = first_epoch.saturating_sub(1);
+    let mut repaired =
+        Repaired { is_sound: true, last_frame: base, end: base, chain, last_epoch, ..Repaired::default() };
     let mut at = 0;
     while let Some((header, rest)) = bytes[at..].split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
         if *header == [0; FRAME_HEADER_BYTES] {
             break;
         }
         let left = header[LEFT];
+        let last_epoch = repaired.last_epoch;
         repair_fields(header, rest.len() as u64, last_epoch, repaired.chain);
         let body_len = get_u64(header, frame::BODY_LEN);
         let len = frame_len(body_len).filter(|&len| len - FRAME_HEADER_BYTES as u64 <= rest.len() as u64);
@@ -100,7 +111,7 @@ pub(in crate::log) fn repair_frames(bytes: &mut [u8], place: Place, chain: u32, 
         repaired.last_frame = place.offset;
         repaired.end = place.offset + len;
         repaired.chain = chain;
-        last_epoch = decoded.epoch;
+        repaired.last_epoch = decoded.epoch;
         at += len as usize;
         if decoded.kind == Kind::Close {
             repaired.sealed = true;

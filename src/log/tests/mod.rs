@@ -20,6 +20,7 @@ use crate::{Error, Result};
 
 const STORE: u64 = 0x0102_0304_0506_0708;
 const SEGMENT_BYTES: u64 = 4096;
+const LAST: Position = Position::Last { seal: None };
 const EMPTY: LogEnd = LogEnd { next_segment: 1, chain: 0, last_epoch: 0, last: None };
 
 /// Epoch, time, body.
@@ -67,7 +68,7 @@ fn read_log(dir: &Path, last: u64) -> Result<(Vec<Frame>, LogEnd, u64)> {
     let (mut frames, mut log_end, mut dropped) = (Vec::new(), EMPTY, 0);
     for number in 1..=last {
         let position = if number == last {
-            Position::Last
+            LAST
         } else {
             let next = read_segment_header(&real(), &segment_path(dir, number + 1), STORE, number + 1)?;
             Position::Before { next_chain: next.prev_chain }
@@ -106,12 +107,12 @@ impl Example {
             append(&mut writer, epoch, body);
         }
         let path = segment_path(dir.path(), 1);
-        let (_, open) = read(&path, Position::Last).unwrap();
+        let (_, open) = read(&path, LAST).unwrap();
         if close {
             writer.close(2000).unwrap();
         }
         let bytes = std::fs::read(&path).unwrap();
-        let (frames, end) = read(&path, Position::Last).unwrap();
+        let (frames, end) = read(&path, LAST).unwrap();
         assert_eq!(frames.len(), 3);
         Self { dir, path, bytes, frames, end, third: open.last_frame as usize }
     }

@@ -45,12 +45,14 @@ fn a_log_goes_on_after_a_crash_with_a_torn_tail_and_after_a_close() {
     let mut writer = writer_at(dir, end);
     assert!(!writer.has_room(1) && writer.next_segment() == 2);
     append(&mut writer, 3, b"again");
-    writer.close(0).unwrap();
-    writer.close(0).unwrap();
+    let seal = writer.close(0).unwrap();
+    assert_eq!(writer.close(0).unwrap(), seal);
 
     let (_, end, dropped) = read_log(dir, 2).unwrap();
     assert!(end.last.unwrap().sealed && dropped == 0);
+    assert_eq!(seal, Some(Seal { end: end.last.unwrap().end, epoch: 3, chain: end.chain }));
     let mut writer = writer_at(dir, end);
+    assert_eq!(writer.close(0).unwrap(), seal);
     append(&mut writer, 4, b"and again");
     let (frames, end, _) = read_log(dir, 3).unwrap();
     assert_eq!(frames.iter().map(|frame| frame.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
@@ -74,7 +76,7 @@ fn a_close_seals_a_segment_that_recovery_found_open_over_its_torn_tail() {
 #[test]
 fn a_close_seals_a_segment_without_frames_and_one_that_was_ended() {
     let dir = tempfile::tempdir().unwrap();
-    writer_at(dir.path(), EMPTY).close(0).unwrap();
+    assert_eq!(writer_at(dir.path(), EMPTY).close(0).unwrap(), None);
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
     let mut writer = writer_at(dir.path(), LogEnd { last_epoch: 6, ..EMPTY });
     writer.create_segment(7, 0, Reserve::TheBody).unwrap();
@@ -83,6 +85,6 @@ fn a_close_seals_a_segment_without_frames_and_one_that_was_ended() {
     writer.close(0).unwrap();
     let (frames, end, _) = read_log(dir.path(), 1).unwrap();
     assert_eq!((frames.len(), end.last_epoch, end.last.unwrap().sealed), (0, 6, true));
-    let later = Expected { last_epoch: 7, ..expected(1, Position::Last) };
+    let later = Expected { last_epoch: 7, ..expected(1, LAST) };
     assert!(is_corrupt(&read_as(&segment_path(dir.path(), 1), &later)));
 }
