@@ -168,7 +168,7 @@ pub static MUTATIONS: &[Mutation] = &[
     ),
     Mutation::put_off(
         "the manifest says that the log was closed only once its seal is durable",
-        |call, history, _| is_seal_sync(call, history),
+        |call, history, deferring| is_seal_sync(call, history) || deferring && call.operation == Truncate,
         |_, history| history.after(SyncDir, Root) && history.renamed_last(Manifest),
     ),
     Mutation::leave_out("a seal that failed is taken back before the log goes on in another segment", |call, _, _| {
