@@ -203,7 +203,7 @@ fn an_older_state_of_the_last_segment_of_a_store_that_was_not_closed_is_taken_fo
     let (expected, segment) = (state(&store), world.segments().pop().unwrap());
     let older = world.disk.read_file(&segment).unwrap();
     fill(&store, 2..4);
-    assert_eq!(world.segments(), [segment.clone()]);
+    assert_eq!(world.segments().len(), 1);
     std::mem::forget(store);
     let damaged = copy(&world);
     write(&damaged, &segment, &older);
