@@ -6,7 +6,8 @@
 //! ```text
 //! begin: the log starts a new segment
 //!   |
-//! Walking: shard after shard in short lock holds, while changes go on
+//! Walking: shard after shard in short lock holds, while changes go on; what the snapshot leaves out of likes leaves
+//!   |      memory too
 //!   |
 //! Settling: every epoch that the walk can have seen becomes durable
 //!   |
@@ -25,7 +26,7 @@ use crate::edge::ViewerWidth;
 use crate::error::{Error, Result};
 use crate::log;
 use crate::manifest::{Generation, Manifest, Namespace, NamespaceKind};
-use crate::shard::{Chunk, Edge, EdgePlace, NamespaceId, Refusal};
+use crate::shard::{Chunk, Edge, EdgePlace, NamespaceId, Refusal, Sweep};
 use crate::snapshot::{BlockBuilder, GenerationWriter, Homes};
 use crate::storage::Storage;
 use crate::sync::Mutex;
@@ -144,10 +145,13 @@ impl Compactor {
     pub(crate) fn begin(&mut self) -> Result<Compaction> {
         let written = self.shared.meter.log_bytes_written();
         let log_from = self.committer.lock().begin_snapshot()?;
+        let shards = &self.shared.shards;
         let (number, parts) = self.shared.manifest.read(|manifest| {
             let parts = manifest.namespaces.iter().flat_map(|namespace| {
-                let edges = namespace.viewers().map(|width| Part::Edges(namespace.id, width));
-                std::iter::once(Part::Counters(namespace.id)).chain(edges)
+                let id = namespace.id;
+                let edges = namespace.viewers().map(|width| Part::Edges(id, width));
+                let sweep = shards.begin_sweep(id).map(|sweep| Part::Sweep(id, sweep));
+                std::iter::once(Part::Counters(id)).chain(edges).chain(sweep)
             });
             (manifest.next_generation, parts.collect())
         });
@@ -244,6 +248,9 @@ enum Part {
     Counters(NamespaceId),
     /// The edges of a namespace of likes.
     Edges(NamespaceId, ViewerWidth),
+    /// Nothing more: unlikes that were too old at the beginning are dropped from memory too. So none is dropped that
+    /// the snapshot has.
+    Sweep(NamespaceId, Sweep),
 }
 
 #[derive(Debug)]
@@ -257,6 +264,7 @@ enum State {
 struct Next {
     counters: Chunk,
     edges: EdgePlace,
+    sweep: Option<Sweep>,
 }
 
 impl Compaction {
@@ -291,6 +299,10 @@ impl Compaction {
                 };
                 let visited = shared.shards.visit_edges(id, next.edges, &mut push);
                 visited.map(|next| next.map(|edges| Next { edges, ..Next::default() }))
+            }
+            Part::Sweep(id, first) => {
+                let swept = shared.shards.sweep(id, next.sweep.unwrap_or(first));
+                swept.map(|next| next.map(|sweep| Next { sweep: Some(sweep), ..Next::default() }))
             }
         };
         let next = match visited {

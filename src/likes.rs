@@ -38,7 +38,9 @@ use crate::shard::{Applied, Edge, EdgePlace, LikeEvent, LikeRules, Refusal, Shar
 /// known to be older. An event from before the horizon is [`Error::TooOld`]. The horizon ends with the newest time that
 /// the namespace has seen, an event's or that of a call, and never goes back: times later than the store's clock do not
 /// move it, but a clock that is far ahead does, and makes every event of the right time too old. Memory of unlikes that
-/// are too old is given back where room is needed, and at the next open.
+/// are too old is given back by each compaction, and before that where room is needed. Between two compactions they may
+/// take about four bytes for each byte of log: see
+/// [`compaction_threshold_bytes`](crate::Options::compaction_threshold_bytes).
 ///
 /// # Reading
 ///
@@ -313,9 +315,10 @@ impl Likes {
     /// when it is large. [`Receipt::previous`] is how many likes there were.
     ///
     /// Nothing of the viewer is remembered: an event that is replayed later counts anew. But for an unlike from before
-    /// the horizon, which may stay with its item, in memory only, until room is needed there or the store is opened
-    /// again: a viewer of more than a hundred items may have lost sight of it. What was written before is gone from the
-    /// disk when the snapshots and the log of then are: after as many compactions as generations are kept, and one.
+    /// the horizon, which may stay with its item, in memory only, until room is needed there, the store is compacted or
+    /// opened again: a viewer of more than a hundred items may have lost sight of it. What was written before is gone
+    /// from the disk when the snapshots and the log of then are: after as many compactions as generations are kept, and
+    /// one.
     ///
     /// Costs about a third of a microsecond for each item. Others go on meanwhile, but no epoch becomes durable.
     ///

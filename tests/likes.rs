@@ -180,6 +180,78 @@ fn a_snapshot_forgets_unlikes_that_are_too_old_and_never_takes_an_older_event() 
     assert!(matches!(videos.like_at("cats", 1_u64, 15), Err(Error::TooOld { time_ms: 15, .. })));
 }
 
+/// Bytes of memory of the items' side, with everything else, and of the viewers'.
+fn memory(store: &Store) -> [u64; 2] {
+    let stats = store.stats();
+    [stats.memory_bytes - stats.viewers_memory_bytes, stats.viewers_memory_bytes]
+}
+
+/// What all items of a namespace and these viewers are told.
+fn contents(videos: &Likes, viewers: u64) -> (BTreeMap<String, (u64, Vec<Liker>)>, Vec<Vec<LikedItem>>) {
+    let item = |item: plaudit::Result<(bytes::Bytes, u64)>| {
+        let (item, count) = item.unwrap();
+        (item.escape_ascii().to_string(), (count, all_likers(videos, &item, 100)))
+    };
+    let viewer = |viewer: u64| videos.liked_by(viewer, None, 1_000).unwrap();
+    (videos.iter().map(item).collect(), (0..viewers).map(viewer).collect())
+}
+
+#[test]
+fn a_compaction_gives_back_the_memory_of_unlikes_that_are_too_old_and_no_like() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let options = LikeOptions { horizon: Duration::from_millis(500), ..LikeOptions::default() };
+    let videos = store.likes_with("videos", options).unwrap();
+    for viewer in 0..300_u64 {
+        videos.like("cats", viewer).unwrap();
+        videos.like(format!("video {}", viewer % 50), viewer).unwrap();
+    }
+    store.sync().unwrap();
+    let before = memory(&store);
+    for viewer in 1_000..21_000_u64 {
+        // One item has many unlikes, and others a few each; some viewers have nothing else, and some a like.
+        for item in ["cats".to_owned(), format!("video {}", viewer % 50)] {
+            videos.like(&item, viewer).unwrap();
+            videos.unlike(&item, viewer).unwrap();
+        }
+        videos.like("dogs", viewer % 300).unwrap();
+        videos.unlike("dogs", viewer % 300).unwrap();
+        if viewer.is_multiple_of(100) {
+            world.clock.advance(Duration::from_millis(5));
+            store.sync().unwrap();
+        }
+    }
+    let grown = memory(&store);
+    world.clock.advance(Duration::from_millis(501));
+    for viewer in 300..310_u64 {
+        videos.like("cats", viewer).unwrap();
+        store.sync().unwrap();
+    }
+    let remembered = contents(&videos, 2_000);
+    store.compact().unwrap();
+    let after = memory(&store);
+    for ((side, before), (grown, after)) in
+        ["items", "viewers"].into_iter().zip(before).zip(grown.into_iter().zip(after))
+    {
+        println!("{side}: {before} bytes, {grown} with unlikes, {after} after a compaction");
+        assert!(
+            grown > before + 500_000 && after < before + (grown - before) / 10,
+            "{side}: {before}, {grown}, {after}"
+        );
+    }
+    assert!(contents(&videos, 2_000) == remembered);
+    let now_ms = world.clock.wall_ms();
+    assert!(matches!(videos.like_at("cats", 1_000_u64, now_ms - 501), Err(Error::TooOld { .. })));
+    assert_eq!(videos.count("cats").unwrap(), 310);
+    assert_eq!(videos.like("cats", 1_000_u64).unwrap().value(), 311);
+    assert!(!videos.like("cats", 299_u64).unwrap().changed());
+    store.sync().unwrap();
+    let remembered = contents(&videos, 2_000);
+    drop((videos, store));
+    let store = crash(&world);
+    assert!(contents(&store.existing_likes("videos").unwrap(), 2_000) == remembered);
+}
+
 #[test]
 fn an_event_from_the_future_makes_no_other_one_too_old() {
     let world = World::new();

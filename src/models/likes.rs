@@ -304,3 +304,52 @@ fn model_an_unlike_is_forgotten_only_when_older_events_are_refused() {
         assert_eq!(edges(&shards).len(), FULL as usize, "the unlike is forgotten");
     });
 }
+
+/// Drops what is too old, as a compaction does.
+fn sweep(shards: &Shards) {
+    let mut next = shards.begin_sweep(0);
+    while let Some(sweep) = next {
+        next = shards.sweep(0, sweep).unwrap();
+    }
+}
+
+/// The horizon moves, and a sweep drops an unlike from before it, while an event comes that is older than the unlike.
+/// It is too old, or it meets the unlike; it never counts. Fails when a sweep drops what is not too old yet.
+#[test]
+fn model_a_sweep_forgets_an_unlike_only_when_older_events_are_refused() {
+    check(|| {
+        let shards = shards(1);
+        let rules = shards.like_rules(0).unwrap();
+        unlike(&shards, "a", 1, 10).unwrap();
+        Taken::seal(&shards);
+        let sweeper = spawn(&shards, sweep);
+        let mover = spawn(&shards, move |_| rules.see(20));
+        let late = like(&shards, "a", 1, 9);
+        assert!(late.is_ok_and(|late| !late.changed) || late == Err(Refusal::TooOld { time_ms: 9, oldest_ms: 15 }));
+        sweeper.join().unwrap();
+        mover.join().unwrap();
+        sweep(&shards);
+        assert_eq!((edges(&shards), audit(&shards)), (Vec::new(), 0));
+    });
+}
+
+/// A sweep drops the unlikes of two viewers, and their rows, while one of them likes anew, and the committer tells it;
+/// the other one's unlike is told by it too. The new like is on both sides. Fails when a row that was found empty
+/// goes under another hold of the lock.
+#[test]
+fn model_a_sweep_takes_no_like_that_the_committer_tells_meanwhile() {
+    check(|| {
+        let shards = shards(1);
+        unlike(&shards, "a", 1, 10).unwrap();
+        Taken::seal(&shards);
+        unlike(&shards, "a", 2, 10).unwrap();
+        shards.like_rules(0).unwrap().see(20);
+        let sweeper = spawn(&shards, sweep);
+        like(&shards, "a", 1, 20).unwrap();
+        Taken::seal(&shards);
+        assert_eq!(liked_by(&shards, 1), [b"a"]);
+        sweeper.join().unwrap();
+        assert_eq!((audit(&shards), liked_by(&shards, 1)), (1, vec![b"a".to_vec()]));
+        assert_eq!(edges(&shards), [(b"a".to_vec(), 1, Stamp::new(20, true))]);
+    });
+}

@@ -51,7 +51,7 @@ pub(crate) use edges::Position;
 pub(crate) use epoch::{Changes, Pending};
 pub(crate) use hot::Hot;
 pub(crate) use likes::{
-    Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, When, reduce,
+    Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, Sweep, When, reduce,
 };
 pub(crate) use walk::{Chunk, Place};
 

@@ -82,6 +82,11 @@ impl Index {
         }
     }
 
+    /// Whether it has the size that it should have, and nothing is left to be moved.
+    pub(super) fn is_at_rest(&self, chunks: usize) -> bool {
+        self.old.is_none() && !self.table.is_outgrown(chunks)
+    }
+
     fn move_some<const N: usize>(&mut self, ids: usize, chunks: &[Chunk<N>], hasher: &KeyState) {
         // There is room until all are moved, but in a set that is small, where a change moves many ids for the size of
         // the tables, or has shrunk to nearly nothing: its chunks have many numbers, most of them free, and it may have

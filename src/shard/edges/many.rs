@@ -167,6 +167,38 @@ impl<const N: usize> Many<N> {
         None
     }
 
+    /// As [`EdgeSet::sweep`](super::EdgeSet::sweep).
+    pub(super) fn sweep(
+        &mut self,
+        from: Option<Position>,
+        budget: usize,
+        expired_ms: u64,
+        hasher: &KeyState,
+    ) -> Option<Position> {
+        // From here on nothing is expired.
+        let end = Edge::at((Stamp::new(expired_ms, true), 0));
+        let mut next = Some(from.map_or(Edge::LEAST, Edge::at));
+        for _ in 0..budget.div_ceil(MAX_CHUNK) {
+            self.index.tend(self.len, &self.chunks, hasher);
+            next = next.filter(|at| *at < end).and_then(|at| self.sweep_chunk(at, expired_ms, hasher));
+            if next.is_none() && self.index.is_at_rest(self.chunks.len()) {
+                return None;
+            }
+        }
+        Some(next.unwrap_or(end).position())
+    }
+
+    /// Drops the expired unlikes of the chunk that covers an edge, and returns the least edge that the one after it may
+    /// hold. After [`Index::tend`], as every change.
+    fn sweep_chunk(&mut self, at: Edge<N>, expired_ms: u64, hasher: &KeyState) -> Option<Edge<N>> {
+        let (lowest, number) = self.covering(&at);
+        let next = self.order.range((Bound::Excluded(lowest), Bound::Unbounded)).next().map(|(next, _)| *next);
+        if self.drop_expired(number, expired_ms, hasher) {
+            self.tend_chunk(number, &lowest, hasher);
+        }
+        next
+    }
+
     /// What it takes on the heap. The nodes of the order are counted as half full.
     pub(super) fn memory_bytes(&self) -> usize {
         self.len * size_of::<Edge<N>>()

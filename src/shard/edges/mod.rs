@@ -218,6 +218,28 @@ impl<const N: usize> EdgeSet<N> {
         }
     }
 
+    /// Drops unlikes of before `expired_ms`, from `from` on, and gives back their room: about as much work as looking
+    /// at `budget` edges; returns where to go on, `None` when all is done.
+    pub(crate) fn sweep(
+        &mut self,
+        from: Option<Position>,
+        budget: usize,
+        expired_ms: u64,
+        hasher: &KeyState,
+    ) -> Option<Position> {
+        match &mut self.0 {
+            Edges::Few(few) => {
+                few.drop_expired(expired_ms);
+                None
+            }
+            Edges::Many(many) => {
+                let next = many.sweep(from, budget, expired_ms, hasher);
+                self.shrink();
+                next
+            }
+        }
+    }
+
     /// What it takes on the heap, beside itself.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.0 {

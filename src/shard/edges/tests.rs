@@ -50,6 +50,19 @@ fn walked<const N: usize>(set: &EdgeSet<N>, budget: usize) -> Model {
     }
 }
 
+/// Drops what is expired, and returns in how many steps.
+fn sweep<const N: usize>(set: &mut EdgeSet<N>, budget: usize, expired_ms: u64, hasher: &KeyState) -> usize {
+    let (mut from, mut steps) = (None, 1);
+    loop {
+        let next = set.sweep(from, budget, expired_ms, hasher);
+        if next.is_none() {
+            return steps;
+        }
+        assert!(next >= from, "a sweep comes to its end");
+        (from, steps) = (next, steps + 1);
+    }
+}
+
 fn likes(model: &Model) -> Vec<(u128, Stamp)> {
     let mut likes: Vec<_> =
         model.iter().filter(|(_, stamp)| stamp.is_like()).map(|(&id, &stamp)| (id, stamp)).collect();
@@ -81,6 +94,10 @@ enum Op {
     Remove {
         who: u128,
     },
+    Sweep {
+        budget: usize,
+        expired_ms: u64,
+    },
     /// Takes a set through its forms faster than one edge after the other.
     RemoveMany {
         from: u128,
@@ -94,6 +111,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => set.prop_map(|(who, time_ms, liked, expired_ms)| Op::Set { who, stamp: Stamp::new(time_ms, liked), expired_ms }),
         4 => (0u128..500).prop_map(|who| Op::Remove { who }),
+        1 => (1usize..600, 0u64..6).prop_map(|(budget, expired_ms)| Op::Sweep { budget, expired_ms }),
         1 => (0u128..500, 0u128..500).prop_map(|(from, to)| Op::RemoveMany { from, to }),
     ]
 }
@@ -113,6 +131,10 @@ fn answers_as_a_map<const N: usize>(ops: &[Op], seed: u64) {
             Op::Remove { who } => {
                 let id = spread::<N>(who);
                 assert_eq!(set.remove(id, &hasher), model.remove(&id));
+            }
+            Op::Sweep { budget, expired_ms } => {
+                sweep(&mut set, budget, expired_ms, &hasher);
+                model.retain(|_, stamp| stamp.is_like() || stamp.time_ms() >= expired_ms);
             }
             Op::RemoveMany { from, to } => {
                 for id in (from..to).map(spread::<N>) {
@@ -236,11 +258,11 @@ fn a_large_set_answers_as_a_map_does_while_it_grows_changes_and_shrinks() {
 fn a_walk_visits_every_edge_that_is_not_changed_meanwhile() {
     let hasher = KeyState::with_seed(1);
     let (mut edges, mut calls, mut became_few) = (0, 0, 0);
-    for seed in 0..60 {
+    for seed in 0..90 {
         let (mut state, mut set) = (seed, EdgeSet::<8>::default());
         // Every second set loses so much that some become few before the walk ends. What changes has odd ids.
         let (changes, removals) = [(400, 3), (3_000, 4)][seed as usize % 2];
-        let kept: BTreeSet<u128> = (0..[20, 400, 4_000][seed as usize % 3]).map(|id| id * 2).collect();
+        let mut kept: BTreeSet<u128> = (0..[20, 400, 4_000][seed as usize % 3]).map(|id| id * 2).collect();
         let stamp = |state: &mut u64| Stamp::new(random(state) % 50, !random(state).is_multiple_of(3));
         kept.iter().for_each(|&id| assert_eq!(set.set(id, stamp(&mut state), 0, &hasher), None));
         for id in 0..2_000 {
@@ -262,9 +284,16 @@ fn a_walk_visits_every_edge_that_is_not_changed_meanwhile() {
                     set.set(id, stamp(&mut state), 0, &hasher);
                 }
             }
+            // In every third set, a step of a sweep that is as far as the walk or begins.
+            if seed >= 60 {
+                let expired_ms = random(&mut state) % 10;
+                let swept_from = if random(&mut state).is_multiple_of(2) { from } else { None };
+                set.sweep(swept_from, 100, expired_ms, &hasher);
+            }
             check(&set, &hasher);
             became_few += u64::from(matches!(set.0, Edges::Few(_)));
         }
+        kept.retain(|&id| set.get(id, &hasher).is_some());
         assert!(kept.is_subset(&seen), "seed {seed}: {:?}", kept.difference(&seen).collect::<Vec<_>>());
         edges += kept.len();
     }
@@ -352,5 +381,31 @@ fn a_set_that_gets_edges_at_once_has_the_last_of_each_id_as_if_they_came_one_by_
                 assert_eq!((set.len(), walked(&set, 50)), (model.len(), model.clone()));
             }
         }
+    }
+}
+
+#[test]
+fn a_sweep_leaves_no_room_for_what_it_drops_in_steps_that_are_short() {
+    let hasher = KeyState::with_seed(5);
+    for kept in [0_u128, 1, 60, 65, 100, 1_000, 30_000] {
+        let (mut set, mut model) = (EdgeSet::<8>::default(), Model::new());
+        for id in 0..100_000_u128 {
+            // What stays is spread among what goes, and comes after it.
+            let is_kept = id % 100_000 * kept % 100_000 < kept;
+            let (time_ms, liked) = if id.is_multiple_of(2) { (id as u64, true) } else { (100_001, false) };
+            let stamp = if is_kept { Stamp::new(time_ms, liked) } else { Stamp::new(id as u64, false) };
+            set.set(id, stamp, 0, &hasher);
+            model.insert(id, stamp);
+        }
+        let before = set.memory_bytes();
+        let steps = sweep(&mut set, 512, 100_000, &hasher);
+        model.retain(|_, stamp| stamp.is_like() || stamp.time_ms() >= 100_000);
+        assert_eq!(model.len(), kept as usize);
+        compare(&set, &mut model, 0, &hasher);
+        // Beside the edges and their index there are the places of empty chunks, which at most were half full: 20 bytes
+        // for each, and some that the lists have to spare.
+        let bytes = set.memory_bytes();
+        assert!(bytes < 24 * kept as usize + 40_000, "{kept} edges take {bytes} bytes");
+        println!("{kept} kept: {before} to {bytes} bytes in {steps} steps");
     }
 }

@@ -6,6 +6,7 @@
 
 mod change;
 mod rows;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::limits::MAX_TIME_MS;
 use crate::sync::{AtomicU64, Ordering};
 
 pub(crate) use change::{EdgeChange, EdgeState, RemovedEdges, reduce};
+pub(crate) use sweep::Sweep;
 pub(crate) use walk::{Drift, Edge, EdgePlace};
 
 pub(super) use change::Liked;

@@ -8,11 +8,30 @@ use crate::hash::KeyState;
 use super::viewers::PLACE_BYTES;
 use crate::edge::ViewerWidth;
 use crate::reuse;
-use crate::shard::edges::EdgeSet;
+use crate::shard::edges::{EdgeSet, Position};
 use crate::shard::index::Index;
 
 /// The items that a viewer liked, by place.
 pub(super) type Items = EdgeSet<PLACE_BYTES>;
+
+/// A place in a sweep over rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RowPlace {
+    /// The rows from here on are done. It goes down, because a row that is removed is replaced by the last one: so
+    /// rows that come and go in between move none past it that is to be looked at.
+    pub(super) end: usize,
+    /// Where to go on in the row before that. When another has taken its place, that one was done already.
+    pub(super) within: Option<Position>,
+}
+
+impl RowPlace {
+    /// Before all rows, however many there are.
+    pub(super) const START: Self = Self { end: usize::MAX, within: None };
+}
+
+/// Rows, or in a long one edges, that are looked at while a lock is held: some tens of microseconds.
+const ROWS_PER_HOLD: usize = 128;
+const EDGES_PER_HOLD: usize = 512;
 
 /// By the width of the viewers, because a row of narrow ones takes a quarter less.
 #[derive(Debug)]
@@ -92,6 +111,15 @@ impl Rows {
         }
     }
 
+    /// Drops expired unlikes from some of the rows, the last one first, and the rows that have nothing else; returns
+    /// where to go on.
+    pub(super) fn sweep(&mut self, place: RowPlace, expired_ms: u64, hasher: &KeyState) -> Option<RowPlace> {
+        match self {
+            Self::Bits64(table) => table.sweep(place, expired_ms, hasher),
+            Self::Bits128(table) => table.sweep(place, expired_ms, hasher),
+        }
+    }
+
     /// Calls `visit` with the items of each viewer.
     pub(super) fn for_each(&self, visit: impl FnMut(&Items)) {
         match self {
@@ -166,6 +194,10 @@ impl<const N: usize> Table<N> {
 
     fn remove(&mut self, hash: u64, viewer: u128, hasher: &KeyState) -> Option<Items> {
         let row = self.find(hash, viewer)?;
+        Some(self.remove_row(row, hash, hasher))
+    }
+
+    fn remove_row(&mut self, row: u32, hash: u64, hasher: &KeyState) -> Items {
         let rows = &self.rows;
         let hash_of = |row: u32| rows[row as usize].hash(hasher);
         self.index.remove(hash, row, hash_of);
@@ -176,7 +208,44 @@ impl<const N: usize> Table<N> {
             self.index.remove(hash, last, hash_of);
             self.index.insert(hash, row);
         }
-        Some(self.rows.swap_remove(row as usize).items)
+        self.rows.swap_remove(row as usize).items
+    }
+
+    fn sweep(&mut self, place: RowPlace, expired_ms: u64, hasher: &KeyState) -> Option<RowPlace> {
+        let len = self.rows.len();
+        let RowPlace { end, mut within } = if place.end > len { RowPlace { end: len, within: None } } else { place };
+        let (first, mut left) = (end.saturating_sub(ROWS_PER_HOLD), EDGES_PER_HOLD);
+        for row in (first..end).rev() {
+            let items = &mut self.rows[row].items;
+            if left == 0 {
+                return Some(RowPlace { end: row + 1, within: None });
+            }
+            let looked_at = items.len().min(left);
+            within = items.sweep(within, left, expired_ms, hasher);
+            if within.is_some() {
+                return Some(RowPlace { end: row + 1, within });
+            }
+            left -= looked_at;
+            if items.is_empty() {
+                self.remove_row(row as u32, self.rows[row].hash(hasher), hasher);
+            }
+        }
+        if first == 0 {
+            self.give_back_room(hasher);
+            return None;
+        }
+        Some(RowPlace { end: first, within: None })
+    }
+
+    /// When less than half of it is in use. Some is kept for the viewers who come next. In one go, as growing.
+    fn give_back_room(&mut self, hasher: &KeyState) {
+        let kept = self.rows.len() + (self.rows.len() / 4).max(4);
+        if self.rows.capacity() > 2 * kept {
+            self.rows.shrink_to(kept);
+        }
+        if self.index.capacity() > 2 * kept {
+            self.index.rebuild(kept, self.rows.iter().map(|row| Some(row.hash(hasher))));
+        }
     }
 
     fn reserve(&mut self, viewers: usize, hasher: &KeyState) {
@@ -212,6 +281,83 @@ mod tests {
             capacity = table.index.capacity();
         }
         assert!((10..20).contains(&built), "built {built} times");
+    }
+
+    /// The rows that there are, with their items by place.
+    fn listed(rows: &Rows, viewers: u64, hasher: &KeyState) -> BTreeMap<u64, BTreeMap<u128, Stamp>> {
+        let of = |viewer: u64| {
+            let mut listed = BTreeMap::new();
+            let items = rows.get(hash_viewer(hasher, viewer.into()), viewer.into())?;
+            items.walk(None, usize::MAX, &mut |id, stamp| _ = listed.insert(id, stamp));
+            Some((viewer, listed))
+        };
+        (0..viewers).filter_map(of).collect()
+    }
+
+    #[test]
+    fn a_sweep_drops_all_that_is_expired_of_every_viewer_who_stays_whoever_comes_and_goes_meanwhile() {
+        const VIEWERS: u64 = 3_000;
+        let hasher = KeyState::with_seed(5);
+        for seed in 0..40_u64 {
+            let (mut rows, mut state) = (Rows::new(ViewerWidth::Bits64), seed);
+            let mut random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state >> 33
+            };
+            for viewer in 0..VIEWERS {
+                // Few have many items; most have nothing but an unlike.
+                let items = if viewer.is_multiple_of(500) { 2_000 } else { 1 + viewer % 2 };
+                for item in 0..items {
+                    let stamp = Stamp::new(random() % 10, random().is_multiple_of(5));
+                    rows.entry(hash_viewer(&hasher, viewer.into()), viewer.into(), &hasher).set(
+                        item.into(),
+                        stamp,
+                        0,
+                        &hasher,
+                    );
+                }
+            }
+            let mut model = listed(&rows, VIEWERS, &hasher);
+            let before = rows.memory_bytes();
+            let mut next = Some(RowPlace::START);
+            while let Some(place) = next {
+                next = rows.sweep(place, 9, &hasher);
+                let (gone, new) = (random() % VIEWERS, VIEWERS + random() % VIEWERS);
+                rows.remove(hash_viewer(&hasher, gone.into()), gone.into(), &hasher);
+                model.remove(&gone);
+                rows.entry(hash_viewer(&hasher, new.into()), new.into(), &hasher).set(
+                    7,
+                    Stamp::new(1, true),
+                    0,
+                    &hasher,
+                );
+            }
+            for items in model.values_mut() {
+                items.retain(|_, stamp| stamp.is_like() || stamp.time_ms() >= 9);
+            }
+            model.retain(|_, items| !items.is_empty());
+            assert_eq!(listed(&rows, VIEWERS, &hasher), model, "seed {seed}");
+            let left: usize = model.values().map(BTreeMap::len).sum();
+            assert!(rows.memory_bytes() < before / 2, "{} of {before} bytes for {left} edges", rows.memory_bytes());
+        }
+    }
+
+    #[test]
+    fn rows_that_a_sweep_has_emptied_take_viewers_again() {
+        let (hasher, mut rows) = (KeyState::with_seed(5), Rows::new(ViewerWidth::Bits128));
+        for round in 0..3 {
+            for viewer in 0..1_000 {
+                let items = rows.entry(hash_viewer(&hasher, viewer), viewer, &hasher);
+                assert!(items.is_empty());
+                items.set(1, Stamp::new(round, false), 0, &hasher);
+            }
+            let mut next = Some(RowPlace::START);
+            while let Some(place) = next {
+                next = rows.sweep(place, round + 1, &hasher);
+            }
+            assert!(rows.memory_bytes() < 300, "{}", rows.memory_bytes());
+            assert!(rows.get(hash_viewer(&hasher, 1), 1).is_none());
+        }
     }
 
     #[test]

@@ -141,6 +141,29 @@ impl LikeTable {
         }
     }
 
+    /// Drops expired unlikes of a slot's item. See [`EdgeSet::sweep`].
+    pub(super) fn sweep(
+        &mut self,
+        slot: u32,
+        from: Option<Position>,
+        budget: usize,
+        expired_ms: u64,
+        hasher: &KeyState,
+    ) -> Option<Position> {
+        match &mut self.sets {
+            Sets::Bits64(sets) => sets.get_mut(slot as usize)?.sweep(from, budget, expired_ms, hasher),
+            Sets::Bits128(sets) => sets.get_mut(slot as usize)?.sweep(from, budget, expired_ms, hasher),
+        }
+    }
+
+    /// How many edges a slot's item has, likes and unlikes.
+    pub(super) fn len(&self, slot: u32) -> usize {
+        match &self.sets {
+            Sets::Bits64(sets) => sets.get(slot as usize).map_or(0, EdgeSet::len),
+            Sets::Bits128(sets) => sets.get(slot as usize).map_or(0, EdgeSet::len),
+        }
+    }
+
     /// Takes all edges from a slot.
     pub(in crate::shard) fn take(&mut self, slot: u32) -> Option<Box<dyn Edges>> {
         match &mut self.sets {

@@ -73,6 +73,28 @@ fn commit(shards: &Shards, replayed: &Shards) {
     }
 }
 
+/// Drops what is too old.
+fn sweep(shards: &Shards) {
+    let mut next = shards.begin_sweep(LIKES);
+    while let Some(sweep) = next {
+        next = shards.sweep(LIKES, sweep).unwrap();
+    }
+}
+
+/// Everything that is known of a viewer and an item is not too old, and both sides know the same.
+fn check_swept(shards: &Shards) {
+    let oldest_ms = shards.like_rules(LIKES).unwrap().oldest_ms();
+    let mut known: BTreeMap<u128, usize> = BTreeMap::new();
+    for (viewer, stamp) in state(shards).into_values().flat_map(|(_, edges)| edges) {
+        assert!(stamp.is_like() || stamp.time_ms() >= oldest_ms);
+        *known.entry(viewer).or_default() += 1;
+    }
+    for viewer in 0..8 {
+        let places = shards.viewers.places(LIKES, viewer);
+        assert_eq!(places.len(), known.get(&viewer).copied().unwrap_or(0), "viewer {viewer}");
+    }
+}
+
 fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
@@ -144,6 +166,7 @@ fn likes_are_what_a_plain_map_says_and_their_epochs_replay_to_the_same() {
     for (width, seed) in [(ViewerWidth::Bits64, 1), (ViewerWidth::Bits128, 2)] {
         let (shards, replayed, mut model, mut seed) = (shards(width), shards(width), Model::default(), seed);
         let rules = shards.like_rules(LIKES).unwrap();
+        let (mut sweeping, mut sweeps) = (None, 0);
         for step in 0..6_000u64 {
             let item = format!("item {}", random(&mut seed) % 12).into_bytes();
             let viewer = u128::from(random(&mut seed) % 8);
@@ -167,6 +190,12 @@ fn likes_are_what_a_plain_map_says_and_their_epochs_replay_to_the_same() {
                     commit(&shards, &replayed);
                     check(&shards, &model);
                 }
+                // A step of a sweep, which goes on while everything else happens.
+                10..20 => {
+                    let next = sweeping.or_else(|| shards.begin_sweep(LIKES));
+                    sweeping = shards.sweep(LIKES, next.unwrap()).unwrap();
+                    sweeps += u64::from(sweeping.is_none());
+                }
                 kind => {
                     let when = if kind % 4 == 0 { When::Now(time_ms) } else { When::At(time_ms) };
                     let event = event(viewer, liked, when);
@@ -183,6 +212,10 @@ fn likes_are_what_a_plain_map_says_and_their_epochs_replay_to_the_same() {
         }
         commit(&shards, &replayed);
         check(&shards, &model);
+        sweep(&shards);
+        check(&shards, &model);
+        check_swept(&shards);
+        assert!(sweeps > 10, "{sweeps} sweeps");
         let rules = replayed.like_rules(LIKES).unwrap();
         rules.see(model.newest_ms);
         assert_eq!(
@@ -247,6 +280,30 @@ fn an_event_from_before_the_horizon_is_refused_and_a_direct_call_is_not() {
     let mut likers = Vec::new();
     shards.newest_likers(LIKES, b"item", None, 9, &mut likers).unwrap();
     assert_eq!(likers, [(2, Stamp::new(900, true)), (1, Stamp::new(900, true))]);
+}
+
+#[test]
+fn an_unlike_of_which_a_viewer_is_told_late_brings_nothing_back_and_goes_with_the_next_sweep() {
+    let (shards, replayed) = (shards(ViewerWidth::Bits64), shards(ViewerWidth::Bits64));
+    let rules = shards.like_rules(LIKES).unwrap();
+    shards.like(LIKES, b"item", &event(1, true, When::At(10))).unwrap();
+    commit(&shards, &replayed);
+    shards.like(LIKES, b"item", &event(1, false, When::At(20))).unwrap();
+    rules.see(1_000);
+    sweep(&shards);
+    // The viewer's list has the like still.
+    assert_eq!(shards.newest_liked(LIKES, 1, None, 9), Ok(Vec::new()));
+    commit(&shards, &replayed);
+    shards.compare_sides(LIKES, 0).unwrap();
+    assert_eq!(shards.viewers.places(LIKES, 1).len(), 1);
+    sweep(&shards);
+    check_swept(&shards);
+    let too_old = Err(Refusal::TooOld { time_ms: 15, oldest_ms: 900 });
+    assert_eq!(shards.like(LIKES, b"item", &event(1, true, When::At(15))), too_old);
+    assert_eq!(shards.like(LIKES, b"item", &event(1, true, When::Now(0))).unwrap().value, 1);
+    commit(&shards, &replayed);
+    assert_eq!(shards.newest_liked(LIKES, 1, None, 9).unwrap(), [(b"item"[..].into(), 900)]);
+    assert_eq!(state(&shards), state(&replayed));
 }
 
 #[test]

@@ -2,14 +2,14 @@
 //! of it is on disk, and it is built when a store is opened.
 //!
 //! Only the committer changes it, with what an epoch changed, when that is sealed. So it lags behind the edges by less
-//! than an epoch, and whoever lists from it looks each edge up in its item.
+//! than an epoch, and whoever lists from it looks each edge up in its item. A sweep drops from it what nobody lists.
 
 use std::hint::black_box;
 
 use crate::hash::KeyState;
 use crossbeam::utils::CachePadded;
 
-use super::rows::{Rows, hash_viewer};
+use super::rows::{RowPlace, Rows, hash_viewer};
 use crate::edge::{Stamp, ViewerWidth};
 use crate::shard::edges::Position;
 use crate::shard::{BITS_ABOVE_STRIPE, NamespaceId};
@@ -170,6 +170,17 @@ impl Viewers {
         let items = stripe.rows_mut(namespace).and_then(|rows| rows.remove(hash, viewer, &self.hasher));
         drop(stripe);
         drop(items);
+    }
+
+    /// Drops expired unlikes of some viewers of a stripe, and viewers who have nothing else; returns where to go on.
+    pub(super) fn sweep(
+        &self,
+        namespace: NamespaceId,
+        stripe: usize,
+        place: RowPlace,
+        expired_ms: u64,
+    ) -> Option<RowPlace> {
+        self.stripes[stripe].lock().rows_mut(namespace)?.sweep(place, expired_ms, &self.hasher)
     }
 
     /// The stamp of an edge as the viewer's side has it.

@@ -29,9 +29,9 @@ const GROUPS: usize = 8;
 /// A place in a walk over the edges of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct EdgePlace {
-    stripe: usize,
-    slot: usize,
-    within: Option<Position>,
+    pub(super) stripe: usize,
+    pub(super) slot: usize,
+    pub(super) within: Option<Position>,
 }
 
 /// An edge as a walk shows it.
