@@ -291,8 +291,8 @@ impl Likes {
     /// All likes, those of an item one after another, in no particular order.
     ///
     /// Changes go on meanwhile: a lock is held for some tens of microseconds at a time. A like that is there during the
-    /// whole iteration, unchanged, is listed; while others of its item change it may be listed twice. After an error
-    /// the iteration is over.
+    /// whole iteration, unchanged, is listed; while others of its item change it may be listed twice. It ends, however
+    /// many are new meanwhile. After an error the iteration is over.
     #[must_use]
     pub fn edges(&self) -> EdgeIter<'_> {
         EdgeIter { likes: self, next: Some(EdgePlace::default()), chunk: Vec::new().into_iter() }

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plaudit::storage::sim::Survival;
@@ -551,4 +551,25 @@ fn a_store_on_a_real_disk_with_sled_keeps_likes_too() {
     drop(videos);
     store.close().unwrap();
     assert_eq!(Store::verify(dir.path()).unwrap().problems.len(), 0);
+}
+
+#[test]
+fn a_listing_of_all_likes_ends_while_there_are_more() {
+    let world = World::new();
+    let store = world.open().unwrap();
+    let videos = store.likes("videos").unwrap();
+    for viewer in 0..5_000_u64 {
+        videos.like("cats", viewer).unwrap();
+    }
+    let (mut old, mut new) = (BTreeSet::new(), 1_000_000_u64);
+    for edge in videos.edges() {
+        let viewer = edge.unwrap().1.viewer.as_u128();
+        old.extend((viewer < 5_000).then_some(viewer));
+        assert!(new < 1_100_000, "what is new has no end");
+        // Also such as have their place among the old ones.
+        videos.like("cats", new).unwrap();
+        videos.like_at("cats", new + 500_000, world.clock.wall_ms() - 1).unwrap();
+        new += 1;
+    }
+    assert_eq!(old.len(), 5_000);
 }

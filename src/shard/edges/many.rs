@@ -167,6 +167,12 @@ impl<const N: usize> Many<N> {
         None
     }
 
+    /// As [`EdgeSet::last`](super::EdgeSet::last).
+    pub(super) fn last(&self) -> Option<Position> {
+        let (lowest, number) = self.order.last_key_value()?;
+        Some(self.chunks[*number as usize].edges().iter().max().unwrap_or(lowest).position())
+    }
+
     /// As [`EdgeSet::sweep`](super::EdgeSet::sweep).
     pub(super) fn sweep(
         &mut self,

@@ -218,6 +218,14 @@ impl<const N: usize> EdgeSet<N> {
         }
     }
 
+    /// A position that no edge is above. `None` when a walk takes one step.
+    pub(crate) fn last(&self) -> Option<Position> {
+        match &self.0 {
+            Edges::Few(_) => None,
+            Edges::Many(many) => many.last(),
+        }
+    }
+
     /// Drops unlikes of before `expired_ms`, from `from` on, and gives back their room: about as much work as looking
     /// at `budget` edges; returns where to go on, `None` when all is done.
     pub(crate) fn sweep(

@@ -84,7 +84,7 @@ impl Shards {
             slot += 1;
         }
         let next = if slot < slots {
-            EdgePlace { stripe: at.stripe, slot, within }
+            EdgePlace { slot, within, ..at }
         } else {
             EdgePlace { stripe: at.stripe + 1, ..EdgePlace::default() }
         };

@@ -16,6 +16,7 @@ pub(crate) trait Edges: Debug + Send {
     fn remove(&mut self, id: u128, hasher: &KeyState) -> Option<Stamp>;
     fn newest(&self, before: Option<Position>, limit: usize, out: &mut Vec<(u128, Stamp)>) -> Option<Position>;
     fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position>;
+    fn last(&self) -> Option<Position>;
 }
 
 impl<const N: usize> Edges for EdgeSet<N> {
@@ -37,6 +38,10 @@ impl<const N: usize> Edges for EdgeSet<N> {
 
     fn walk(&self, from: Option<Position>, budget: usize, visit: &mut dyn FnMut(u128, Stamp)) -> Option<Position> {
         self.walk(from, budget, visit)
+    }
+
+    fn last(&self) -> Option<Position> {
+        self.last()
     }
 }
 

@@ -32,6 +32,17 @@ pub(crate) struct EdgePlace {
     pub(super) stripe: usize,
     pub(super) slot: usize,
     pub(super) within: Option<Position>,
+    pub(super) end: End,
+}
+
+/// Where a walk is done with what it is in. What is new since it came there need not be visited, and a walk that is
+/// slower than that comes would never end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct End {
+    /// How many slots the stripe had.
+    slots: Option<usize>,
+    /// The last edge that the item had.
+    edge: Option<Position>,
 }
 
 /// An edge as a walk shows it.
@@ -65,8 +76,9 @@ impl Shards {
         let shard = self.lock(at.stripe);
         let table = shard.table(namespace)?;
         let likes = table.likes().ok_or(Refusal::NoNamespace)?;
-        let (mut slot, mut within, mut left) = (at.slot, at.within, EDGES_PER_HOLD);
-        let end = (slot + SLOTS_PER_HOLD).min(table.slots());
+        let EdgePlace { mut slot, mut within, end: End { slots, edge: mut last }, .. } = at;
+        let (slots, mut left) = (slots.unwrap_or_else(|| table.slots()), EDGES_PER_HOLD);
+        let end = (slot + SLOTS_PER_HOLD).min(slots);
         while slot < end && left > 0 {
             let (key, edges) = (table.key(slot as u32), likes.edges(slot as u32));
             if let (Some(key), Some(edges)) = (key, edges) {
@@ -75,14 +87,17 @@ impl Shards {
                     visit(Edge { slot: slot as u32, item: key, viewer, stamp });
                 });
                 if within.is_some() {
-                    break;
+                    last = last.or_else(|| edges.last());
+                    if within <= last {
+                        break;
+                    }
                 }
             }
-            within = None;
+            (within, last) = (None, None);
             slot += 1;
         }
-        let next = if slot < table.slots() {
-            EdgePlace { stripe: at.stripe, slot, within }
+        let next = if slot < slots {
+            EdgePlace { slot, within, end: End { slots: Some(slots), edge: last }, ..at }
         } else {
             EdgePlace { stripe: at.stripe + 1, ..EdgePlace::default() }
         };
