@@ -17,6 +17,7 @@
 //! The snapshot is fuzzy: a change made during the walk may be in it or not. It is in the log from the new segment on
 //! in any case, with its absolute value, so replaying that log over the snapshot gives the exact counts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,9 +150,9 @@ impl Compactor {
         let (number, parts) = self.shared.manifest.read(|manifest| {
             let parts = manifest.namespaces.iter().flat_map(|namespace| {
                 let id = namespace.id;
-                let edges = namespace.viewers().map(|width| Part::Edges(id, width));
+                let edges = namespace.viewers().map(|width| Part::Edges(id, width, EdgePlace::default()));
                 let sweep = shards.begin_sweep(id).map(|sweep| Part::Sweep(id, sweep));
-                std::iter::once(Part::Counters(id)).chain(edges).chain(sweep)
+                std::iter::once(Part::Counters(id, Chunk::default())).chain(edges).chain(sweep)
             });
             (manifest.next_generation, parts.collect())
         });
@@ -161,7 +162,7 @@ impl Compactor {
             writer: self.homes.create(number)?,
             builder: BlockBuilder::new(number),
             parts,
-            state: State::Walking { part: 0, next: Next::default() },
+            state: State::Walking,
         })
     }
 
@@ -237,17 +238,18 @@ pub(crate) struct Compaction {
     log_bytes_before: u64,
     writer: Box<dyn GenerationWriter>,
     builder: BlockBuilder,
-    parts: Vec<Part>,
+    /// What is left of it.
+    parts: VecDeque<Part>,
     state: State,
 }
 
-/// What a snapshot is made of, in this order.
+/// What a snapshot is made of, in this order, and where the walk over it goes on.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     /// The counters of a namespace, or the items of one of likes with their counts.
-    Counters(NamespaceId),
+    Counters(NamespaceId, Chunk),
     /// The edges of a namespace of likes.
-    Edges(NamespaceId, ViewerWidth),
+    Edges(NamespaceId, ViewerWidth, EdgePlace),
     /// Nothing more: unlikes that were too old at the beginning are dropped from memory too. So none is dropped that
     /// the snapshot has.
     Sweep(NamespaceId, Sweep),
@@ -255,24 +257,16 @@ enum Part {
 
 #[derive(Debug)]
 enum State {
-    Walking { part: usize, next: Next },
+    Walking,
     Settling { epoch: u64 },
-}
-
-/// Where the walk over a part goes on.
-#[derive(Debug, Clone, Copy, Default)]
-struct Next {
-    counters: Chunk,
-    edges: EdgePlace,
-    sweep: Option<Sweep>,
 }
 
 impl Compaction {
     /// Does the next short piece of work.
     pub(crate) fn step(&mut self, shared: &Shared) -> Result<Progress> {
         match self.state {
-            State::Walking { part, next } => match self.parts.get(part) {
-                Some(&what) => self.walk(shared, part, what, next),
+            State::Walking => match self.parts.pop_front() {
+                Some(part) => self.walk(shared, part),
                 None => self.end_walk(shared),
             },
             State::Settling { epoch } if shared.group.durable_epoch() < epoch => Ok(Progress::Settle(epoch)),
@@ -280,41 +274,37 @@ impl Compaction {
         }
     }
 
-    fn walk(&mut self, shared: &Shared, part: usize, what: Part, next: Next) -> Result<Progress> {
+    fn walk(&mut self, shared: &Shared, part: Part) -> Result<Progress> {
         let Self { writer, builder, .. } = self;
         // Blocks are written after the lock hold; a chunk fills a few at most.
         let mut blocks = Vec::new();
-        let visited = match what {
-            Part::Counters(id) => {
+        let visited = match part {
+            Part::Counters(id, at) => {
                 let mut push = |key: &[u8], value| blocks.extend(builder.push(id, key, value).map(<[u8]>::to_vec));
-                let visited = shared.shards.visit(id, next.counters, &mut push);
-                visited.map(|next| next.map(|counters| Next { counters, ..Next::default() }))
+                let next = shared.shards.visit(id, at, &mut push);
+                next.map(|next| next.map(|next| Part::Counters(id, next)))
             }
-            Part::Edges(id, width) => {
+            Part::Edges(id, width, at) => {
                 let oldest_ms = shared.shards.like_rules(id).map_or(0, |rules| rules.oldest_ms());
                 let mut push = |Edge { item, viewer, stamp, .. }: Edge<'_>| {
                     if stamp.is_like() || stamp.time_ms() >= oldest_ms {
                         blocks.extend(builder.push_edge(id, width, item, viewer, stamp).map(<[u8]>::to_vec));
                     }
                 };
-                let visited = shared.shards.visit_edges(id, next.edges, &mut push);
-                visited.map(|next| next.map(|edges| Next { edges, ..Next::default() }))
+                let next = shared.shards.visit_edges(id, at, &mut push);
+                next.map(|next| next.map(|next| Part::Edges(id, width, next)))
             }
-            Part::Sweep(id, first) => {
-                let swept = shared.shards.sweep(id, next.sweep.unwrap_or(first));
-                swept.map(|next| next.map(|sweep| Next { sweep: Some(sweep), ..Next::default() }))
+            Part::Sweep(id, sweep) => {
+                let next = shared.shards.sweep(id, sweep);
+                next.map(|next| next.map(|next| Part::Sweep(id, next)))
             }
         };
-        let next = match visited {
-            Ok(next) => next,
-            Err(Refusal::NoNamespace) => None,
+        match visited {
+            Ok(Some(rest)) => self.parts.push_front(rest),
+            Ok(None) | Err(Refusal::NoNamespace) => {}
             Err(_) => return Err(shared.group.stopped().unwrap_or(Error::Closed)),
-        };
+        }
         blocks.iter().try_for_each(|block| writer.write_block(block))?;
-        self.state = match next {
-            Some(next) => State::Walking { part, next },
-            None => State::Walking { part: part + 1, next: Next::default() },
-        };
         Ok(Progress::Again)
     }
 

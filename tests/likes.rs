@@ -186,8 +186,11 @@ fn memory(store: &Store) -> [u64; 2] {
     [stats.memory_bytes - stats.viewers_memory_bytes, stats.viewers_memory_bytes]
 }
 
+/// Each item with its count and likers, and what each viewer likes.
+type Told = (BTreeMap<String, (u64, Vec<Liker>)>, Vec<Vec<LikedItem>>);
+
 /// What all items of a namespace and these viewers are told.
-fn contents(videos: &Likes, viewers: u64) -> (BTreeMap<String, (u64, Vec<Liker>)>, Vec<Vec<LikedItem>>) {
+fn contents(videos: &Likes, viewers: u64) -> Told {
     let item = |item: plaudit::Result<(bytes::Bytes, u64)>| {
         let (item, count) = item.unwrap();
         (item.escape_ascii().to_string(), (count, all_likers(videos, &item, 100)))
