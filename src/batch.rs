@@ -16,10 +16,10 @@ use crate::shard::{BatchChange, Change, LikeEvent, Operation};
 
 /// Changes over several keys and namespaces, applied all in one epoch or not at all, also across a crash.
 ///
-/// Changes are gathered first; [`commit`](Self::commit) applies them in their order, so that each must leave its counter
-/// within the bounds, even where a later one would bring it back. Whoever reads a single counter sees each of them at
-/// its own moment; the disk sees all of them or none. The methods that gather refuse nothing: `commit` does, and the
-/// batch keeps the refused change, with all others, until [`clear`](Self::clear).
+/// Changes are gathered first; [`commit`](Self::commit) applies them in their order, so that each must leave its
+/// counter within the bounds, even where a later one would bring it back. Whoever reads a single counter sees each of
+/// them at its own moment; the disk sees all of them or none. The methods that gather refuse nothing: `commit` does,
+/// and the batch keeps the refused change, with all others, until [`clear`](Self::clear).
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

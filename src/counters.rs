@@ -97,8 +97,8 @@ impl Counters {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] when it would be set to a value outside the bounds, unless the namespace clamps. Nothing is
-    /// changed or logged then.
+    /// [`Error::OutOfBounds`] when it would be set to a value outside the bounds, unless the namespace clamps. Nothing
+    /// is changed or logged then.
     pub fn compare_and_set(&self, key: impl AsRef<[u8]>, expected: i64, new: i64) -> Result<CompareAndSet<'_>> {
         let receipt = self.apply(key.as_ref(), Change::CompareAndSet { expected, new })?;
         let matched = receipt.previous() == expected;
