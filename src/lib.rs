@@ -63,7 +63,7 @@
 //! | [`Counters::iter`], [`top`](Counters::top), a snapshot | all counters, in lock holds of a few microseconds |
 //! | [`Store::open`] | linear in the counters, and in the log since the last snapshot (at most the larger of 64 MiB and the snapshot) |
 //! | memory | about 39 bytes for a counter with a key of up to 19 bytes; longer keys add their length and 16 bytes; the room of removed counters is used again, and given back at the next open |
-//! | memory of likes | about 39 bytes for an item, 16 to 19 for each of its likes, and about as much for the viewers' side |
+//! | memory of likes | about 39 bytes for an item, 16 to 19 for each of its likes, and about as much for the viewers' side where a viewer has several; one who has a single like takes some 90 |
 //! | disk | two snapshots, a third while it is written, and the log between; about 3 bytes of log for each counter changed in an epoch |
 //!
 //! # What it is not
