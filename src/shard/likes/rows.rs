@@ -29,9 +29,9 @@ impl RowPlace {
     pub(super) const START: Self = Self { end: usize::MAX, within: None };
 }
 
-/// Rows, or in a long one edges, that are looked at while a lock is held: some tens of microseconds.
+/// Rows that a sweep looks at while a lock is held, and about so many edges in them: some tens of microseconds.
 const ROWS_PER_HOLD: usize = 128;
-const EDGES_PER_HOLD: usize = 512;
+pub(super) const EDGES_PER_HOLD: usize = 512;
 
 /// By the width of the viewers, because a row of narrow ones takes a quarter less.
 #[derive(Debug)]

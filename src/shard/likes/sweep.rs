@@ -5,12 +5,11 @@
 //! no caller can tell: an event that would have met such an unlike is refused, or gets a later time.
 
 use super::EdgePlace;
-use super::rows::RowPlace;
+use super::rows::{EDGES_PER_HOLD, RowPlace};
 use crate::shard::{NamespaceId, Refusal, Shards};
 
-/// Slots, and about so many edges in them, that are looked at while a lock is held: some tens of microseconds.
+/// Slots that are looked at while a lock is held, with at most about as many edges as in rows.
 const SLOTS_PER_HOLD: usize = 256;
-const EDGES_PER_HOLD: usize = 512;
 
 /// A sweep over a namespace of likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
