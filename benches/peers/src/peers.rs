@@ -15,23 +15,29 @@ mod sqlite;
 
 use std::time::Duration;
 
-use ::plaudit::Durability;
+use ::plaudit::{Durability, Options, SnapshotHome};
 
 use crate::peer::Peer;
 
-pub(crate) static PLAUDIT: plaudit::Plaudit =
-    plaudit::Plaudit { name: "plaudit", durability: Durability::Group, group_window: Duration::from_millis(5) };
+pub(crate) static PLAUDIT: plaudit::Plaudit = plaudit::Plaudit { name: "plaudit", options: Options::default };
 
 /// Loses up to a second in a crash: for the question of bytes written only.
 pub(crate) static PLAUDIT_BY_SECOND: plaudit::Plaudit = plaudit::Plaudit {
     name: "plaudit, window of 1 s",
-    durability: Durability::Group,
-    group_window: Duration::from_secs(1),
+    options: || Options { group_window: Duration::from_secs(1), ..Options::default() },
+};
+
+/// Without sled: for the question of memory only.
+pub(crate) static PLAUDIT_IN_FILES: plaudit::Plaudit = plaudit::Plaudit {
+    name: "plaudit, snapshots in plain files",
+    options: || Options { snapshot_home: SnapshotHome::File, ..Options::default() },
 };
 
 /// Returns from each call once that is on disk: for the question where every thread waits for each of its own.
-pub(crate) static PLAUDIT_IMMEDIATE: plaudit::Plaudit =
-    plaudit::Plaudit { name: "plaudit", durability: Durability::Immediate, group_window: Duration::ZERO };
+pub(crate) static PLAUDIT_IMMEDIATE: plaudit::Plaudit = plaudit::Plaudit {
+    name: "plaudit",
+    options: || Options { durability: Durability::Immediate, ..Options::default() },
+};
 
 /// By a handle to its one counter: for the question of one hot key only.
 pub(crate) static PLAUDIT_BY_HANDLE: plaudit::HotHandle = plaudit::HotHandle;

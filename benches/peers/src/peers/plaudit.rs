@@ -4,17 +4,21 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Duration;
 
-use plaudit::{Counters, Durability, HotCounter, Likes, Options, Receipt, Store};
+use plaudit::{Counters, HotCounter, Likes, Options, Receipt, Store};
 
 use crate::load::{Event, key};
 use crate::peer::{Counting, Hand, Home, LikeHand, Liking, Peer, Sync};
 
 pub(crate) struct Plaudit {
     pub(crate) name: &'static str,
-    pub(crate) durability: Durability,
-    pub(crate) group_window: Duration,
+    pub(crate) options: fn() -> Options,
+}
+
+impl Plaudit {
+    fn open(&self, dir: &Path) -> Store {
+        Store::open_with(dir, (self.options)()).expect("the store opens")
+    }
 }
 
 impl Peer for Plaudit {
@@ -38,15 +42,13 @@ impl Peer for Plaudit {
     }
 
     fn counting(&self, dir: &Path, sync: Sync) -> Box<dyn Counting> {
-        let Self { durability, group_window, .. } = *self;
-        let options = Options { durability, group_window, ..Options::default() };
-        let store = Store::open_with(dir, options).expect("the store opens");
+        let store = self.open(dir);
         let counters = store.counters("peers").expect("a namespace can be created");
         Box::new(Counted { store, counters, sync })
     }
 
     fn liking(&self, dir: &Path, _: Sync) -> Option<Box<dyn Liking>> {
-        let store = Store::open(dir).expect("the store opens");
+        let store = self.open(dir);
         let likes = store.likes("peers").expect("a namespace can be created");
         Some(Box::new(Liked { store, likes }))
     }

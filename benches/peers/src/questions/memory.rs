@@ -24,14 +24,15 @@ pub(crate) const CHILD: &str = "fill-and-report";
 const KINDS: [(&str, u64); 3] = [("counter", 0), ("like, 10 an item", 10), ("like, 1,000,000 an item", 1_000_000)];
 
 pub(crate) fn ask() -> Section {
-    let in_memory: Vec<&'static dyn Peer> =
-        with_plaudit(peers::present()).into_iter().filter(|peer| peer.home() != Home::Disk).collect();
+    let asked = askable(peers::present());
     let mut section = Section {
         title: "Memory",
         method: format!(
             "Growth of the resident memory, of a process of its own, by {} counters with keys of 16 bytes, or {} likes \
              by viewers with random ids of 64 bits, of whom hardly one likes two items, divided by their number; for \
-             Redis that of its server. Only peers that hold everything in memory: for the others it is the size that their cache was given.",
+             Redis that of its server. Only peers that hold everything in memory: for the others it is the size that \
+             their cache was given. plaudit keeps its snapshots in sled by default; what sled and the allocator keep \
+             after writing one is part of it, and is what a store with snapshots in plain files has less.",
             scale::count(COUNTERS, 1_000),
             scale::count(LIKES, 1_000)
         ),
@@ -42,7 +43,7 @@ pub(crate) fn ask() -> Section {
         let mut table = Table::new(format!("Bytes for a {kind}"), &["peer", "bytes", "plaudit's, of the peer's"]);
         let mut bars = Vec::new();
         let mut of_plaudit = f64::NAN;
-        for peer in &in_memory {
+        for peer in &asked {
             let bytes = in_child(*peer, kind);
             if peer.name() == peers::PLAUDIT.name() {
                 of_plaudit = bytes;
@@ -56,6 +57,13 @@ pub(crate) fn ask() -> Section {
     section
 }
 
+/// plaudit in both ways, and those of the peers that hold everything in memory.
+fn askable(mut peers: Vec<&'static dyn Peer>) -> Vec<&'static dyn Peer> {
+    peers.retain(|peer| peer.home() != Home::Disk);
+    peers.insert(0, &peers::PLAUDIT_IN_FILES);
+    with_plaudit(peers)
+}
+
 /// In a process of its own nothing is used that another peer has freed.
 fn in_child(peer: &dyn Peer, kind: &str) -> f64 {
     let program = std::env::current_exe().expect("the program knows where it is");
@@ -67,7 +75,7 @@ fn in_child(peer: &dyn Peer, kind: &str) -> f64 {
 
 /// In the child: prints the bytes for each counter or like.
 pub(crate) fn fill_and_report(peer: &str, kind: &str) {
-    let named = with_plaudit(peers::all()).into_iter().find(|known| known.name() == peer);
+    let named = askable(peers::all()).into_iter().find(|known| known.name() == peer);
     let peer = named.unwrap_or_else(|| panic!("there is no peer {peer}"));
     let (_, each) = KINDS.into_iter().find(|(name, _)| *name == kind).expect("the parent names a kind");
     println!("{}", if each == 0 { of_counter(peer) } else { of_like(peer, each) });
