@@ -11,7 +11,7 @@ use crate::directory::Layout;
 use crate::error::{Error, Result};
 use crate::log::{self, Expected, FrameView, Group, LastSegment, LogEnd, Record};
 use crate::manifest::{Generation, Manifest};
-use crate::shard::{LikeRules, NamespaceId, Place, Shards};
+use crate::shard::{At, LikeRules, Load, NamespaceId, Place, Shards};
 use crate::storage::Storage;
 
 /// Replays the log after the snapshot, or all of it, and finds its end.
@@ -64,12 +64,60 @@ pub(super) fn replay_log(
     Ok(end)
 }
 
+/// Where the counters are in memory that a segment's slots stand for, by their [`slot_name`].
+///
+/// In pages, because a group's slots ascend, and those of new counters follow each other: the next one's place is most
+/// often beside the last one's.
+#[derive(Default)]
+struct Places {
+    pages: HashMap<u64, [Option<Place>; PAGE_SLOTS], FixedState>,
+}
+
+/// Few, so that a segment that names one slot here and there takes little more than those.
+const PAGE_SLOTS: usize = 16;
+
+impl Places {
+    fn get(&self, name: u64) -> Option<Place> {
+        self.pages.get(&(name / PAGE_SLOTS as u64))?[name as usize % PAGE_SLOTS]
+    }
+
+    fn insert(&mut self, name: u64, place: Place) {
+        let page = self.pages.entry(name / PAGE_SLOTS as u64).or_default();
+        page[name as usize % PAGE_SLOTS] = Some(place);
+    }
+
+    fn clear(&mut self) {
+        self.pages.clear();
+    }
+}
+
+/// Counters of a frame that are still to be set: together, because one after the other would wait for memory each time.
+#[derive(Default)]
+struct Gathered<'a> {
+    /// The slot names of `loads`.
+    names: Vec<u64>,
+    loads: Vec<Load<'a>>,
+    places: Vec<Place>,
+    /// Whether some are by their keys, so that what a slot stands for may change.
+    has_names: bool,
+}
+
+/// How many are set together: more than a core can wait for.
+const GATHERED: usize = 64;
+
+impl<'a> Gathered<'a> {
+    fn push(&mut self, name: u64, load: Load<'a>) {
+        self.has_names |= matches!(load.at, At::Key(_));
+        self.names.push(name);
+        self.loads.push(load);
+    }
+}
+
 /// Applies frames to the shards.
 struct Replay<'a> {
     shards: &'a Shards,
     known: KnownNamespaces,
-    /// What the segment's slots stand for: namespace, shard and slot in one word, to the place in memory.
-    places: HashMap<u64, Place, FixedState>,
+    places: Places,
     /// Counters that were removed; their slots stay until the end, because a place may name them.
     removed: Vec<(NamespaceId, Place)>,
     /// By namespace, of those of likes.
@@ -101,7 +149,7 @@ impl<'a> Replay<'a> {
         Self {
             shards,
             known: KnownNamespaces::new(manifest),
-            places: HashMap::default(),
+            places: Places::default(),
             removed: Vec::new(),
             rules: rules.collect(),
             changes: 0,
@@ -111,56 +159,78 @@ impl<'a> Replay<'a> {
 
     fn frame(&mut self, path: &Path, frame: &FrameView<'_>) -> Result<()> {
         self.last_time_ms = Some(frame.time_ms);
-        log::decode_body(frame.body, |group, record| self.record(group, record)).map_err(|malformed| {
-            let offset = frame.body_offset() + malformed.offset as u64;
-            Error::corrupt(path, offset, format!("epoch {} {}", frame.epoch, malformed.what))
-        })
+        let corrupt = |offset, what| {
+            let offset = frame.body_offset() + offset as u64;
+            Error::corrupt(path, offset, format!("epoch {} {what}", frame.epoch))
+        };
+        let mut gathered = Gathered::default();
+        log::decode_body(frame.body, |group, record| self.record(group, record, &mut gathered))
+            .map_err(|malformed| corrupt(malformed.offset, malformed.what))?;
+        self.load(&mut gathered).map_err(|what| corrupt(frame.body.len(), what))
     }
 
-    fn record(&mut self, group: Group, record: Record<'_>) -> Result<(), &'static str> {
+    fn record<'b>(
+        &mut self,
+        group: Group,
+        record: Record<'b>,
+        gathered: &mut Gathered<'b>,
+    ) -> Result<(), &'static str> {
         let Group { namespace, shard, kind } = group;
         self.changes += 1;
         let name = slot_name(namespace, shard, record.slot())?;
         if !self.known.check(namespace, kind)? {
             return Ok(());
         }
-        match record {
-            Record::NamedSet { key, value, .. } => self.name(namespace, name, key, Some(value))?,
-            Record::NamedRemoved { key, .. } => self.name(namespace, name, key, None)?,
-            Record::Set { value, .. } => self.set(namespace, self.place(name)?, Some(value)),
-            Record::Removed { .. } => self.set(namespace, self.place(name)?, None),
-            Record::Cleared { .. } => self.shards.load_cleared_at(namespace, self.place(name)?),
+        let (at, value) = match record {
+            Record::NamedSet { key, value, .. } => (At::Key(key), Some(value)),
+            Record::NamedRemoved { key, .. } => (At::Key(key), None),
+            Record::Set { value, .. } => (At::Place(self.place(name, gathered)?), Some(value)),
+            Record::Removed { .. } => (At::Place(self.place(name, gathered)?), None),
+            Record::Cleared { .. } => {
+                let place = self.place(name, gathered)?;
+                self.load(gathered)?;
+                self.shards.load_cleared_at(namespace, place);
+                return Ok(());
+            }
             Record::Edge { viewer, stamp, .. } => {
-                self.shards.load_edge_at(namespace, self.place(name)?, viewer, stamp);
+                let place = self.place(name, gathered)?;
+                self.load(gathered)?;
+                self.shards.load_edge_at(namespace, place, viewer, stamp);
                 if let (Some(stamp), Some(rules)) = (stamp, self.rules.get(&namespace)) {
                     // A time that was later than the clock did not count towards the horizon.
                     rules.see(stamp.time_ms().min(self.last_time_ms.unwrap_or(0)));
                 }
+                return Ok(());
+            }
+        };
+        gathered.push(name, Load { namespace, at, value });
+        if gathered.loads.len() == GATHERED { self.load(gathered) } else { Ok(()) }
+    }
+
+    /// Where the counter of a slot is. What was gathered may name it.
+    fn place(&mut self, name: u64, gathered: &mut Gathered<'_>) -> Result<Place, &'static str> {
+        if gathered.has_names {
+            self.load(gathered)?;
+        }
+        self.places.get(name).ok_or(UNNAMED)
+    }
+
+    /// Sets what was gathered.
+    fn load(&mut self, gathered: &mut Gathered<'_>) -> Result<(), &'static str> {
+        let Gathered { names, loads, places, has_names } = gathered;
+        if !self.shards.load_all(loads, places) {
+            return Err(SHARD_IS_FULL);
+        }
+        for ((name, load), place) in names.drain(..).zip(loads.drain(..)).zip(places.drain(..)) {
+            if let At::Key(_) = load.at {
+                self.places.insert(name, place);
+            }
+            if load.value.is_none() {
+                self.removed.push((load.namespace, place));
             }
         }
+        *has_names = false;
         Ok(())
-    }
-
-    fn place(&self, name: u64) -> Result<Place, &'static str> {
-        self.places.get(&name).copied().ok_or(UNNAMED)
-    }
-
-    fn name(&mut self, namespace: NamespaceId, name: u64, key: &[u8], value: Option<i64>) -> Result<(), &'static str> {
-        let place = self.shards.load(namespace, key, value).ok_or(SHARD_IS_FULL)?;
-        self.places.insert(name, place);
-        self.note_removed(namespace, place, value);
-        Ok(())
-    }
-
-    fn set(&mut self, namespace: NamespaceId, place: Place, value: Option<i64>) {
-        self.shards.load_at(namespace, place, value);
-        self.note_removed(namespace, place, value);
-    }
-
-    fn note_removed(&mut self, namespace: NamespaceId, place: Place, value: Option<i64>) {
-        if value.is_none() {
-            self.removed.push((namespace, place));
-        }
     }
 
     /// The next segment names its slots anew.
@@ -172,5 +242,93 @@ impl<'a> Replay<'a> {
         for (namespace, place) in self.removed {
             self.shards.release_loaded(namespace, place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::edge::Content;
+    use crate::manifest::{Namespace, NamespaceKind};
+    use crate::options::CounterOptions;
+    use crate::shard::Chunk;
+
+    const NAMESPACE: NamespaceId = 0;
+
+    fn group(shard: u32) -> Group {
+        Group { namespace: NAMESPACE, shard, kind: Content::Counters }
+    }
+
+    fn values(shards: &Shards) -> Values {
+        let (mut values, mut next) = (BTreeMap::new(), Some(Chunk::default()));
+        while let Some(chunk) = next {
+            next = shards.visit(NAMESPACE, chunk, &mut |key, value| _ = values.insert(key.to_vec(), value)).unwrap();
+        }
+        values
+    }
+
+    type Values = BTreeMap<Vec<u8>, i64>;
+
+    /// Replays records of a frame in their order, and returns the counters with what became of each record.
+    fn replayed(records: &[(u32, Record<'_>)]) -> (Values, Vec<Result<(), &'static str>>) {
+        let mut manifest = Manifest::new(1, 1);
+        manifest.next_namespace = 1;
+        let kind = NamespaceKind::Counters(CounterOptions::default());
+        manifest.namespaces.push(Namespace { id: NAMESPACE, name: "name".into(), kind });
+        let shards = Shards::new(4, 42);
+        shards.add_namespace(NAMESPACE, None);
+        let (mut replay, mut gathered) = (Replay::new(&manifest, &shards), Gathered::default());
+        let became =
+            records.iter().map(|&(shard, record)| replay.record(group(shard), record, &mut gathered)).collect();
+        replay.load(&mut gathered).unwrap();
+        replay.finish();
+        (values(&shards), became)
+    }
+
+    #[test]
+    fn a_slot_stands_for_what_the_record_before_it_named_also_in_one_frame() {
+        let named = |slot, key, value| (3, Record::NamedSet { slot, key, value });
+        let set = |slot, value| (3, Record::Set { slot, value });
+        let records = [
+            named(7, b"a", 1),
+            named(8, b"b", 2),
+            set(7, 10),
+            named(7, b"c", 3),
+            set(7, 30),
+            (2, Record::Set { slot: 7, value: 99 }),
+            named(9, b"d", 4),
+            (3, Record::Removed { slot: 9 }),
+            (3, Record::NamedRemoved { slot: 8, key: b"b" }),
+        ];
+        let (values, became) = replayed(&records);
+        assert_eq!(values, BTreeMap::from([(b"a".to_vec(), 10), (b"c".to_vec(), 30)]));
+        let refused: Vec<_> = became.iter().enumerate().filter(|(_, became)| became.is_err()).collect();
+        assert_eq!(refused, [(5, &Err(UNNAMED))], "no slot of another shard was named");
+    }
+
+    #[test]
+    fn the_last_of_many_values_stays_however_many_are_set_together() {
+        let keys: Vec<[u8; 2]> = (0..1_000_u16).map(u16::to_be_bytes).collect();
+        let at = |record: usize| (record % 5) as u32;
+        let named = keys
+            .iter()
+            .zip(0..)
+            .enumerate()
+            .map(|(number, (key, value))| (at(number), Record::NamedSet { slot: 3 * number as u32, key, value }));
+        let again = (0..3_000).map(|time| {
+            let number = time * 7 % keys.len();
+            (at(number), Record::Set { slot: 3 * number as u32, value: time as i64 })
+        });
+        let records: Vec<_> = named.chain(again.clone()).collect();
+        let (values, became) = replayed(&records);
+        assert!(became.iter().all(Result::is_ok));
+        let mut model = BTreeMap::new();
+        for (_, record) in again {
+            let Record::Set { slot, value } = record else { unreachable!() };
+            model.insert(keys[slot as usize / 3].to_vec(), value);
+        }
+        assert_eq!(values, model);
     }
 }

@@ -53,7 +53,7 @@ pub(crate) use hot::Hot;
 pub(crate) use likes::{
     Drift, Edge, EdgeChange, EdgePlace, EdgeState, LikeEvent, LikeRules, RemovedEdges, Sweep, When, reduce,
 };
-pub(crate) use walk::{Chunk, Place};
+pub(crate) use walk::{At, Chunk, Load, Place};
 
 use change::evaluate;
 use epoch::EpochBuffer;

@@ -110,6 +110,11 @@ impl Table {
         }
     }
 
+    /// The slot of a key, which gets one if it has none. `None` when the table can hold no more.
+    pub(super) fn find_or_insert(&mut self, hash: u64, key: &[u8], rehash: impl Fn(&[u8]) -> u64) -> Option<u32> {
+        self.find(hash, key).or_else(|| self.insert(hash, key, 0, rehash))
+    }
+
     /// Takes a slot for a key that has none. `None` when the table can hold no more.
     ///
     /// The index may have to grow, which moves every slot number once; `rehash` gives the hash of a key.

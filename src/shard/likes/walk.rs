@@ -239,10 +239,7 @@ impl Shards {
         let mut shard = self.lock(stripe);
         let table = shard.table_mut(namespace).ok()?;
         table.likes()?;
-        let slot = match table.find(hash, item) {
-            Some(slot) => slot,
-            None => table.insert(hash, item, 0, |key| hash_key(&self.hasher, key))?,
-        };
+        let slot = table.find_or_insert(hash, item, |key| hash_key(&self.hasher, key))?;
         table.extend_edges(slot, &mut edges, &self.hasher);
         Some(Place::new(stripe, slot))
     }
