@@ -66,15 +66,15 @@ pub(super) fn replay_log(
 
 /// Where the counters are in memory that a segment's slots stand for, by their [`slot_name`].
 ///
-/// In pages, because a group's slots ascend, and those of new counters follow each other: the next one's place is most
-/// often beside the last one's.
+/// In pages, because slots ascend in each list of a group, and those of new counters follow each other: the next one's
+/// place is most often beside the last one's.
 #[derive(Default)]
 struct Places {
     pages: HashMap<u64, [Option<Place>; PAGE_SLOTS], FixedState>,
 }
 
-/// Few, so that a segment that names one slot here and there takes little more than those.
-const PAGE_SLOTS: usize = 16;
+/// Few, because a segment may name one slot here and there: then each takes a page, of 40 bytes.
+const PAGE_SLOTS: usize = 4;
 
 impl Places {
     fn get(&self, name: u64) -> Option<Place> {
@@ -97,7 +97,7 @@ struct Gathered<'a> {
     /// The slot names of `loads`.
     names: Vec<u64>,
     loads: Vec<Load<'a>>,
-    places: Vec<Place>,
+    places: Vec<Option<Place>>,
     /// Whether some are by their keys, so that what a slot stands for may change.
     has_names: bool,
 }
@@ -215,13 +215,19 @@ impl<'a> Replay<'a> {
         self.places.get(name).ok_or(UNNAMED)
     }
 
-    /// Sets what was gathered.
+    /// Sets what was gathered. That a table is full, of its two billion slots, is told at a record that comes later.
     fn load(&mut self, gathered: &mut Gathered<'_>) -> Result<(), &'static str> {
+        if gathered.loads.is_empty() {
+            return Ok(());
+        }
         let Gathered { names, loads, places, has_names } = gathered;
         if !self.shards.load_all(loads, places) {
+            *gathered = Gathered::default();
             return Err(SHARD_IS_FULL);
         }
+        // In the order of the records: the last that names a slot says what it stands for.
         for ((name, load), place) in names.drain(..).zip(loads.drain(..)).zip(places.drain(..)) {
+            let Some(place) = place else { continue };
             if let At::Key(_) = load.at {
                 self.places.insert(name, place);
             }
@@ -250,85 +256,133 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::edge::Content;
+    use crate::edge::{Content, Stamp, ViewerWidth};
     use crate::manifest::{Namespace, NamespaceKind};
-    use crate::options::CounterOptions;
-    use crate::shard::Chunk;
+    use crate::options::{CounterOptions, LikeOptions};
+    use crate::shard::{Chunk, EdgePlace};
 
-    const NAMESPACE: NamespaceId = 0;
+    /// Two of counters and one of likes; there was one more.
+    const NAMESPACES: [NamespaceId; 3] = [0, 1, 2];
+    const LIKES: NamespaceId = 2;
+    const DROPPED: NamespaceId = 3;
 
-    fn group(shard: u32) -> Group {
-        Group { namespace: NAMESPACE, shard, kind: Content::Counters }
+    const COUNTERS: Content = Content::Counters;
+    const EDGES: Content = Content::Edges(ViewerWidth::Bits64);
+
+    /// What there is after a replay, and what it answered.
+    #[derive(Debug, Default, PartialEq)]
+    struct Replayed {
+        values: BTreeMap<(NamespaceId, Vec<u8>), i64>,
+        edges: BTreeMap<(Vec<u8>, u128), Stamp>,
+        answers: Vec<Result<(), &'static str>>,
+        changes: u64,
+        memory: (u64, u64),
     }
 
-    fn values(shards: &Shards) -> Values {
-        let (mut values, mut next) = (BTreeMap::new(), Some(Chunk::default()));
-        while let Some(chunk) = next {
-            next = shards.visit(NAMESPACE, chunk, &mut |key, value| _ = values.insert(key.to_vec(), value)).unwrap();
-        }
-        values
-    }
-
-    type Values = BTreeMap<Vec<u8>, i64>;
-
-    /// Replays records of a frame in their order, and returns the counters with what became of each record.
-    fn replayed(records: &[(u32, Record<'_>)]) -> (Values, Vec<Result<(), &'static str>>) {
+    /// Replays the records of a frame, in their order, into so many shards.
+    fn replayed(count: usize, records: &[(Group, Record<'_>)], together: bool) -> Replayed {
         let mut manifest = Manifest::new(1, 1);
-        manifest.next_namespace = 1;
-        let kind = NamespaceKind::Counters(CounterOptions::default());
-        manifest.namespaces.push(Namespace { id: NAMESPACE, name: "name".into(), kind });
-        let shards = Shards::new(4, 42);
-        shards.add_namespace(NAMESPACE, None);
+        manifest.next_namespace = u32::from(DROPPED) + 1;
+        let shards = Shards::new(count, 42);
+        for id in NAMESPACES {
+            let kind = if id == LIKES {
+                NamespaceKind::Likes { options: LikeOptions::default(), newest_ms: 0 }
+            } else {
+                NamespaceKind::Counters(CounterOptions::default())
+            };
+            manifest.namespaces.push(Namespace { id, name: format!("{id}").into(), kind });
+            shards.add_namespace(id, manifest.namespaces[usize::from(id)].like_rules());
+        }
         let (mut replay, mut gathered) = (Replay::new(&manifest, &shards), Gathered::default());
-        let became =
-            records.iter().map(|&(shard, record)| replay.record(group(shard), record, &mut gathered)).collect();
+        let mut found = Replayed::default();
+        for &(group, record) in records {
+            found.answers.push(replay.record(group, record, &mut gathered));
+            if !together {
+                replay.load(&mut gathered).unwrap();
+            }
+        }
         replay.load(&mut gathered).unwrap();
+        found.changes = replay.changes;
         replay.finish();
-        (values(&shards), became)
+        found.memory = shards.counters_and_memory();
+        for id in NAMESPACES {
+            let mut next = Some(Chunk::default());
+            while let Some(chunk) = next {
+                let visit = &mut |key: &[u8], value| _ = found.values.insert((id, key.to_vec()), value);
+                next = shards.visit(id, chunk, visit).unwrap();
+            }
+        }
+        let mut next = Some(EdgePlace::default());
+        while let Some(place) = next {
+            let edges = &mut found.edges;
+            let visit =
+                &mut |edge: crate::shard::Edge<'_>| _ = edges.insert((edge.item.to_vec(), edge.viewer), edge.stamp);
+            next = shards.visit_edges(LIKES, place, visit).unwrap();
+        }
+        found
     }
 
     #[test]
     fn a_slot_stands_for_what_the_record_before_it_named_also_in_one_frame() {
-        let named = |slot, key, value| (3, Record::NamedSet { slot, key, value });
-        let set = |slot, value| (3, Record::Set { slot, value });
+        let of = |shard| Group { namespace: 0, shard, kind: COUNTERS };
+        let named = |slot, key, value| (of(3), Record::NamedSet { slot, key, value });
+        let set = |slot, value| (of(3), Record::Set { slot, value });
         let records = [
             named(7, b"a", 1),
             named(8, b"b", 2),
             set(7, 10),
             named(7, b"c", 3),
             set(7, 30),
-            (2, Record::Set { slot: 7, value: 99 }),
+            (of(2), Record::Set { slot: 7, value: 99 }),
             named(9, b"d", 4),
-            (3, Record::Removed { slot: 9 }),
-            (3, Record::NamedRemoved { slot: 8, key: b"b" }),
+            (of(3), Record::Removed { slot: 9 }),
+            (of(3), Record::NamedRemoved { slot: 8, key: b"b" }),
         ];
-        let (values, became) = replayed(&records);
-        assert_eq!(values, BTreeMap::from([(b"a".to_vec(), 10), (b"c".to_vec(), 30)]));
-        let refused: Vec<_> = became.iter().enumerate().filter(|(_, became)| became.is_err()).collect();
+        let Replayed { values, answers, .. } = replayed(4, &records, true);
+        assert_eq!(values, BTreeMap::from([((0, b"a".to_vec()), 10), ((0, b"c".to_vec()), 30)]));
+        let refused: Vec<_> = answers.iter().enumerate().filter(|(_, answer)| answer.is_err()).collect();
         assert_eq!(refused, [(5, &Err(UNNAMED))], "no slot of another shard was named");
     }
 
     #[test]
-    fn the_last_of_many_values_stays_however_many_are_set_together() {
-        let keys: Vec<[u8; 2]> = (0..1_000_u16).map(u16::to_be_bytes).collect();
-        let at = |record: usize| (record % 5) as u32;
-        let named = keys
-            .iter()
-            .zip(0..)
-            .enumerate()
-            .map(|(number, (key, value))| (at(number), Record::NamedSet { slot: 3 * number as u32, key, value }));
-        let again = (0..3_000).map(|time| {
-            let number = time * 7 % keys.len();
-            (at(number), Record::Set { slot: 3 * number as u32, value: time as i64 })
-        });
-        let records: Vec<_> = named.chain(again.clone()).collect();
-        let (values, became) = replayed(&records);
-        assert!(became.iter().all(Result::is_ok));
-        let mut model = BTreeMap::new();
-        for (_, record) in again {
-            let Record::Set { slot, value } = record else { unreachable!() };
-            model.insert(keys[slot as usize / 3].to_vec(), value);
+    fn records_together_do_what_they_do_one_by_one() {
+        let keys: Vec<[u8; 1]> = (0..30).map(|key| [key]).collect();
+        let (mut named, mut refused, mut liked) = (0, 0, 0);
+        for seed in 0..400_u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % below
+            };
+            let slots = [4, 40, 200][seed as usize % 3];
+            let mut record = || {
+                let kind = if random(4) == 0 { EDGES } else { COUNTERS };
+                let namespace = if kind == EDGES { LIKES } else { random(4) as NamespaceId };
+                let group = Group { namespace, shard: random(3) as u32, kind };
+                let (slot, value) = (random(slots) as u32, random(1_000) as i64);
+                let key = &keys[random(30) as usize];
+                let record = match (kind, random(8)) {
+                    (COUNTERS, 0..=2) => Record::NamedSet { slot, key, value },
+                    (COUNTERS, 3) => Record::NamedRemoved { slot, key },
+                    (COUNTERS, 4) => Record::Removed { slot },
+                    (COUNTERS, _) => Record::Set { slot, value },
+                    (_, 0) => Record::Cleared { slot },
+                    (_, 1) => Record::Edge { slot, viewer: 5, stamp: None },
+                    _ => Record::Edge { slot, viewer: random(9).into(), stamp: Some(Stamp::new(random(50), true)) },
+                };
+                (group, record)
+            };
+            // As many as are set together, one less, one more, and other numbers.
+            let records: Vec<_> =
+                (0..[GATHERED, GATHERED - 1, GATHERED + 1, 500][seed as usize % 4]).map(|_| record()).collect();
+            for shards in [1, 4, 16] {
+                let together = replayed(shards, &records, true);
+                assert_eq!(together, replayed(shards, &records, false), "seed {seed}, {shards} shards");
+                named += together.values.len();
+                refused += together.answers.iter().filter(|answer| answer.is_err()).count();
+                liked += together.edges.len();
+            }
         }
-        assert_eq!(values, model);
+        assert!(named > 10_000 && refused > 10_000 && liked > 1_000, "{named} {refused} {liked}");
     }
 }

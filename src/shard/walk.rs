@@ -158,34 +158,36 @@ impl Shards {
         Some(Place::new(stripe, slot))
     }
 
-    /// Sets counters as [`Shards::load`] does, in their order, and appends their places. What they need of one shard is
-    /// read from memory side by side. A removed one keeps its slot until [`Shards::release_loaded`]. `false` when a
-    /// table is full or a namespace unknown; those before it are set then.
-    pub(crate) fn load_all(&self, loads: &[Load<'_>], places: &mut Vec<Place>) -> bool {
-        let route = |load: &Load<'_>| match load.at {
+    /// Sets counters as [`Shards::load`] does, those of one shard in their order and under one lock hold; `places`
+    /// becomes where they are. What is needed of a shard is read from memory side by side. A removed counter keeps its
+    /// slot until [`Shards::release_loaded`]. `false` when a table is full or a namespace unknown.
+    pub(crate) fn load_all(&self, loads: &[Load<'_>], places: &mut Vec<Option<Place>>) -> bool {
+        places.clear();
+        places.resize(loads.len(), None);
+        let route = |(load, index): (&Load<'_>, u32)| match load.at {
             At::Key(key) => {
                 let hash = self.hash(key);
-                (self.stripe_of(hash), hash)
+                Routed { stripe: self.stripe_of(hash) as u32, index, hash }
             }
-            At::Place(place) => (place.stripe(), 0),
+            At::Place(place) => Routed { stripe: place.stripe() as u32, index, hash: 0 },
         };
-        let routed: Vec<(usize, u64)> = loads.iter().map(route).collect();
-        let mut loads = loads;
-        for run in routed.chunk_by(|one, other| one.0 == other.0) {
-            let (now, later) = loads.split_at(run.len());
-            let mut shard = self.lock(run[0].0);
-            fetch(&shard, now, run);
-            for (load, &(stripe, hash)) in now.iter().zip(run) {
+        let mut routed: Vec<Routed> = loads.iter().zip(0..).map(route).collect();
+        // The log has them by its shards, which are those of now unless the number of shards was changed.
+        routed.sort_unstable_by_key(|routed| (routed.stripe, routed.index));
+        for run in routed.chunk_by(|one, other| one.stripe == other.stripe) {
+            let mut shard = self.lock(run[0].stripe as usize);
+            fetch(&shard, loads, run);
+            for routed in run {
+                let load = &loads[routed.index as usize];
                 let Ok(table) = shard.table_mut(load.namespace) else { return false };
                 let slot = match load.at {
-                    At::Key(key) => table.find_or_insert(hash, key, |key| hash_key(&self.hasher, key)),
+                    At::Key(key) => table.find_or_insert(routed.hash, key, |key| hash_key(&self.hasher, key)),
                     At::Place(place) => Some(place.slot),
                 };
                 let Some(slot) = slot else { return false };
                 table.set_value(slot, load.value);
-                places.push(Place::new(stripe, slot));
+                places[routed.index as usize] = Some(Place::new(routed.stripe as usize, slot));
             }
-            loads = later;
         }
         true
     }
@@ -196,20 +198,35 @@ impl Shards {
     }
 }
 
-/// Brings what these loads of one shard will read into the cache: what a batch of changes does, for a replay.
-fn fetch(shard: &Shard, loads: &[Load<'_>], routed: &[(usize, u64)]) {
+/// Where a load goes.
+struct Routed {
+    stripe: u32,
+    /// Its place among the loads.
+    index: u32,
+    hash: u64,
+}
+
+/// Brings what these loads of one shard will read into the cache, as [`Shards::apply_batch`] does.
+fn fetch(shard: &Shard, loads: &[Load<'_>], run: &[Routed]) {
     let tables = || {
-        loads.iter().zip(routed).filter_map(|(load, routed)| Some((shard.table(load.namespace).ok()?, load, routed.1)))
+        let table = |routed: &Routed| {
+            let load = &loads[routed.index as usize];
+            Some((shard.table(load.namespace).ok()?, load.at, routed.hash))
+        };
+        run.iter().filter_map(table)
     };
     let mut read = 0;
-    for (table, _, hash) in tables() {
-        read ^= table.read_index(hash);
+    for (table, at, hash) in tables() {
+        if let At::Key(_) = at {
+            read ^= table.read_index(hash);
+        }
     }
-    for (table, load, hash) in tables() {
-        read ^= table.read_entry(match load.at {
+    for (table, at, hash) in tables() {
+        read ^= table.read_entry(match at {
             At::Key(_) => table.guess(hash),
             At::Place(place) => place.slot,
         });
     }
+    // Nothing is done with it, but the reads must not be left out.
     black_box(read);
 }
