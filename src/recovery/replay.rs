@@ -92,6 +92,7 @@ impl Places {
 }
 
 /// Counters of a frame that are still to be set: together, because one after the other would wait for memory each time.
+/// An item's likes need not wait for its count, which is apart from them.
 #[derive(Default)]
 struct Gathered<'a> {
     /// The slot names of `loads`.
@@ -187,15 +188,11 @@ impl<'a> Replay<'a> {
             Record::Set { value, .. } => (At::Place(self.place(name, gathered)?), Some(value)),
             Record::Removed { .. } => (At::Place(self.place(name, gathered)?), None),
             Record::Cleared { .. } => {
-                let place = self.place(name, gathered)?;
-                self.load(gathered)?;
-                self.shards.load_cleared_at(namespace, place);
+                self.shards.load_cleared_at(namespace, self.place(name, gathered)?);
                 return Ok(());
             }
             Record::Edge { viewer, stamp, .. } => {
-                let place = self.place(name, gathered)?;
-                self.load(gathered)?;
-                self.shards.load_edge_at(namespace, place, viewer, stamp);
+                self.shards.load_edge_at(namespace, self.place(name, gathered)?, viewer, stamp);
                 if let (Some(stamp), Some(rules)) = (stamp, self.rules.get(&namespace)) {
                     // A time that was later than the clock did not count towards the horizon.
                     rules.see(stamp.time_ms().min(self.last_time_ms.unwrap_or(0)));
@@ -279,8 +276,7 @@ mod tests {
         memory: (u64, u64),
     }
 
-    /// Replays the records of a frame, in their order, into so many shards.
-    fn replayed(count: usize, records: &[(Group, Record<'_>)], together: bool) -> Replayed {
+    fn empty(count: usize) -> (Manifest, Shards) {
         let mut manifest = Manifest::new(1, 1);
         manifest.next_namespace = u32::from(DROPPED) + 1;
         let shards = Shards::new(count, 42);
@@ -293,6 +289,12 @@ mod tests {
             manifest.namespaces.push(Namespace { id, name: format!("{id}").into(), kind });
             shards.add_namespace(id, manifest.namespaces[usize::from(id)].like_rules());
         }
+        (manifest, shards)
+    }
+
+    /// Replays the records of a frame, in their order, into so many shards.
+    fn replayed(count: usize, records: &[(Group, Record<'_>)], together: bool) -> Replayed {
+        let (manifest, shards) = empty(count);
         let (mut replay, mut gathered) = (Replay::new(&manifest, &shards), Gathered::default());
         let mut found = Replayed::default();
         for &(group, record) in records {
@@ -384,5 +386,28 @@ mod tests {
             }
         }
         assert!(named > 10_000 && refused > 10_000 && liked > 1_000, "{named} {refused} {liked}");
+    }
+
+    #[test]
+    fn slots_of_what_was_removed_are_used_again() {
+        const MANY: u32 = 5_000;
+        let (manifest, shards) = empty(4);
+        let group = Group { namespace: 0, shard: 0, kind: COUNTERS };
+        let mut memory = Vec::new();
+        for round in 0..4_u32 {
+            let (mut replay, mut gathered) = (Replay::new(&manifest, &shards), Gathered::default());
+            let keys: Vec<[u8; 8]> =
+                (0..MANY).map(|key| (u64::from(round) << 32 | u64::from(key)).to_be_bytes()).collect();
+            for (slot, key) in (0..).zip(&keys) {
+                replay.record(group, Record::NamedSet { slot, key, value: 1 }, &mut gathered).unwrap();
+            }
+            for slot in 0..MANY {
+                replay.record(group, Record::Removed { slot }, &mut gathered).unwrap();
+            }
+            replay.load(&mut gathered).unwrap();
+            replay.finish();
+            memory.push(shards.counters_and_memory());
+        }
+        assert_eq!(memory[1..], [memory[0]; 3], "counters and bytes after each round");
     }
 }
