@@ -31,8 +31,8 @@ pub(crate) fn ask() -> Section {
             "Growth of the resident memory, of a process of its own, by {} counters with keys of 16 bytes, or {} likes \
              by viewers with random ids of 64 bits, of whom hardly one likes two items, divided by their number; for \
              Redis that of its server. Only peers that hold everything in memory: for the others it is the size that \
-             their cache was given. plaudit keeps its snapshots in sled by default; what sled and the allocator keep \
-             after writing one is part of it, and is what a store with snapshots in plain files has less.",
+             their cache was given. plaudit keeps its snapshots in sled by default; of a counter, what a store with \
+             snapshots in plain files has less is what sled and the allocator keep after writing one.",
             scale::count(COUNTERS, 1_000),
             scale::count(LIKES, 1_000)
         ),
