@@ -36,12 +36,12 @@ pub(crate) struct BatchOutcome {
     pub(crate) changed: bool,
 }
 
-/// Where a change of a batch goes.
-struct Routed {
-    stripe: u32,
-    /// The change's place in the batch.
-    index: u32,
-    hash: u64,
+/// Where one of several changes, or of several loads, goes.
+pub(super) struct Routed {
+    pub(super) stripe: u32,
+    /// Its place among them.
+    pub(super) index: u32,
+    pub(super) hash: u64,
 }
 
 /// What has to be undone, or noted in the epoch, for one change of a batch.

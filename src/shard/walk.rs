@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use bytes::{BufMut, BytesMut};
 
+use super::batch::Routed;
 use super::{NamespaceId, Refusal, Shard, Shards, hash_key};
 
 /// Slots visited while a lock is held: a few microseconds.
@@ -196,14 +197,6 @@ impl Shards {
     pub(crate) fn release_loaded(&self, namespace: NamespaceId, place: Place) {
         self.release_removed(place.stripe(), namespace, std::iter::once(place.slot));
     }
-}
-
-/// Where a load goes.
-struct Routed {
-    stripe: u32,
-    /// Its place among the loads.
-    index: u32,
-    hash: u64,
 }
 
 /// Brings what these loads of one shard will read into the cache, as [`Shards::apply_batch`] does.
